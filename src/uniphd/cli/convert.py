@@ -1,0 +1,36 @@
+"""`uniphd-convert`: foreign checkpoints to safetensors, without executing pickled code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from uniphd.checkpoints.convert import convert
+from uniphd.errors import UniPHDError
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="uniphd-convert",
+        description="Convert the official UniPHD checkpoint to a model folder "
+        "(config.json + model.safetensors), or a Microsoft ImageNet Swin checkpoint to backbone "
+        "weights (backbone.safetensors). Pickled code in the input is never executed.",
+    )
+    parser.add_argument("source", type=Path, help="checkpoint file (.pth)")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument(
+        "--tokenizer",
+        default="roberta-base",
+        help="Hugging Face name or local folder of the tokenizer (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    try:
+        done = convert(options.source, options.out, options.tokenizer)
+    except UniPHDError as error:
+        sys.exit(f"uniphd-convert: {error}")
+    print(
+        f"{done.converted} entries written to {done.path}; {len(done.skipped)} aliases, constants "
+        "or unused heads skipped; none missing, none left over."
+    )

@@ -1,0 +1,25 @@
+"""Errors that uniphd raises for input a user can fix; each message says what, where and what to do."""
+
+
+class UniPHDError(Exception):
+    """Base of every error that is about the user's input rather than about our code."""
+
+
+class AnnotationError(UniPHDError):
+    """An annotation file, or one record in it, is not valid RefHuman data."""
+
+
+class ImageError(UniPHDError):
+    """An image file is missing, damaged or not usable."""
+
+
+class PromptError(UniPHDError):
+    """A prompt is empty, of the wrong shape or outside the picture."""
+
+
+class CheckpointError(UniPHDError):
+    """A checkpoint lacks entries, has entries left over, or is not one of ours."""
+
+
+class ConfigError(UniPHDError):
+    """A configuration value is unknown or contradicts another one."""

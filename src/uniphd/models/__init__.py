@@ -1,0 +1,1 @@
+"""The network: plain torch modules, composed by constructor arguments."""

@@ -1,0 +1,183 @@
+"""Pose-centric hierarchical decoder: query groups of an instance and its 17 keypoints.
+
+Shapes: B images, Q query groups, K = 17 keypoints, C channels, S memory tokens over the L levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from uniphd.keypoints import NUM_KEYPOINTS
+from uniphd.models.deformable_attention import DeformableAttention
+from uniphd.models.heads import PredictionHeads
+from uniphd.models.layers import MLP, FeedForward, logit
+from uniphd.models.outputs import LayerPrediction
+from uniphd.models.position import sine_position_of_points
+from uniphd.structures import Size
+
+_SLOTS = 1 + NUM_KEYPOINTS
+
+
+class DecoderLayer(nn.Module):
+    """Attention across groups, to the picture, and within the group along a learned graph.
+
+    The keypoints' position encoding is added to the keypoint slots themselves, twice, so that the
+    residual connections carry it too (official release).
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_heads: int,
+        num_levels: int,
+        num_points: int,
+        feedforward_dim: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.across_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
+        self.across_norm = nn.LayerNorm(hidden_dim)
+        self.cross_attention = DeformableAttention(hidden_dim, num_heads, num_levels, num_points)
+        self.cross_norm = nn.LayerNorm(hidden_dim)
+        self.cross_feedforward = FeedForward(hidden_dim, feedforward_dim, dropout)
+        self.adjacency = nn.Parameter(torch.empty(num_heads, _SLOTS, _SLOTS))
+        self.within_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
+        self.within_norm = nn.LayerNorm(hidden_dim)
+        self.within_feedforward = FeedForward(hidden_dim, feedforward_dim, dropout)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.adjacency)
+
+    def forward(
+        self,
+        groups: Tensor,
+        positions: Tensor,
+        reference: Tensor,
+        memory: Tensor,
+        shapes: Sequence[Size],
+        padding: Tensor,
+    ) -> Tensor:
+        """Update the query groups.
+
+        Args:
+            groups: (B, Q, 1 + K, C).
+            positions: (B, Q, K, C) position encoding of the keypoints.
+            reference: (B, Q, 1 + K, L, 2) references per level.
+            memory: (B, S, C).
+            shapes: (h, w) of the levels.
+            padding: (B, S) bool.
+        """
+        groups = self.across_norm(groups + self.dropout(self._attend_across(groups)))
+        groups = add_to_keypoints(groups, positions)
+        looked_up = self.cross_attention(
+            groups.flatten(1, 2), reference.flatten(1, 2), memory, shapes, padding
+        ).view_as(groups)
+        groups = self.cross_feedforward(self.cross_norm(groups + self.dropout(looked_up)))
+        groups = add_to_keypoints(groups, positions)
+        groups = self.within_norm(groups + self.dropout(self._attend_within(groups)))
+        out: Tensor = self.within_feedforward(groups)
+        return out
+
+    def _attend_across(self, groups: Tensor) -> Tensor:
+        """Same slot, different groups."""
+        slots = groups.transpose(1, 2).flatten(0, 1)
+        update = self.across_attention(slots, slots, slots, need_weights=False)[0]
+        return update.unflatten(0, (-1, _SLOTS)).transpose(1, 2)  # type: ignore[no-any-return]
+
+    def _attend_within(self, groups: Tensor) -> Tensor:
+        """Same group, different slots, biased by the soft adjacency matrix of every head."""
+        batch, num_queries = groups.shape[:2]
+        slots = groups.flatten(0, 1)
+        bias = self.adjacency.repeat(batch * num_queries, 1, 1)
+        update = self.within_attention(slots, slots, slots, attn_mask=bias, need_weights=False)[0]
+        return update.view_as(groups)  # type: ignore[no-any-return]
+
+
+class PoseDecoder(nn.Module):
+    """A stack of decoder layers that refines the keypoint references from layer to layer.
+
+    Args:
+        hidden_dim: C.
+        num_layers: layers; 6 in the paper.
+        num_heads: attention heads.
+        num_levels: L.
+        num_points: sampled points per level and head.
+        feedforward_dim: hidden width of the feed-forward blocks.
+        dropout: inside the layers; 0 in the paper.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int = 256,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 4,
+        feedforward_dim: int = 2048,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.position_mlp = MLP(hidden_dim, hidden_dim, hidden_dim, num_layers=2)
+        self.layers = nn.ModuleList(
+            DecoderLayer(hidden_dim, num_heads, num_levels, num_points, feedforward_dim, dropout)
+            for _ in range(num_layers)
+        )
+
+    def forward(
+        self,
+        groups: Tensor,
+        reference: Tensor,
+        memory: Tensor,
+        shapes: Sequence[Size],
+        padding: Tensor,
+        valid_ratios: Tensor,
+        heads: PredictionHeads,
+    ) -> list[LayerPrediction]:
+        """Decode the query groups.
+
+        Every layer starts from detached references, while its heads see the undetached ones
+        ("look forward twice", DINO section 3.5), so that a head's loss also trains the refinement
+        of the layer before.
+
+        Args:
+            groups: (B, Q, 1 + K, C) initial query groups.
+            reference: (B, Q, 1 + K, 2) initial references, detached.
+            memory: (B, S, C).
+            shapes: (h, w) of the levels.
+            padding: (B, S) bool.
+            valid_ratios: (B, L, 2) as (width, height).
+            heads: one prediction head per layer.
+
+        Returns:
+            One prediction per layer.
+        """
+        predictions = []
+        for layer, head in zip(self.layers, heads, strict=True):
+            detached = reference.detach()
+            per_level = detached.unsqueeze(3) * valid_ratios[:, None, None]
+            positions = self._keypoint_positions(per_level[:, :, 1:, 0])
+            groups = layer(groups, positions, per_level, memory, shapes, padding)
+            offsets = head.keypoint_offsets(groups)
+            predictions.append(head(groups, reference, offsets))
+            reference = refine(detached, offsets)
+        return predictions
+
+    def _keypoint_positions(self, points: Tensor) -> Tensor:
+        """Encode points (B, Q, K, 2) as (B, Q, K, C)."""
+        encoded = sine_position_of_points(points, self.hidden_dim // 2)
+        out: Tensor = self.position_mlp(encoded)
+        return out
+
+
+def refine(reference: Tensor, offsets: Tensor) -> Tensor:
+    """Move the keypoints of (B, Q, 1 + K, 2) by offsets in logit space; the centre is their mean."""
+    keypoints = (logit(reference[:, :, 1:]) + offsets).sigmoid()
+    return torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2)
+
+
+def add_to_keypoints(groups: Tensor, positions: Tensor) -> Tensor:
+    """Add positions (B, Q, K, C) to the keypoint slots of groups (B, Q, 1 + K, C)."""
+    return torch.cat([groups[:, :, :1], groups[:, :, 1:] + positions], dim=2)

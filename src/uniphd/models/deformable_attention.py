@@ -1,0 +1,88 @@
+"""Deformable attention module (Deformable DETR, section 4): learned points around a reference.
+
+Shapes: B images, N queries, S tokens over the L levels, C channels, H heads, P points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from uniphd.ops import ms_deform_attn
+from uniphd.structures import Size
+
+
+class DeformableAttention(nn.Module):
+    """Attention over a few sampled points per level and head.
+
+    Args:
+        hidden_dim: C.
+        num_heads: H; divides C.
+        num_levels: L.
+        num_points: P per level and head.
+    """
+
+    def __init__(
+        self, hidden_dim: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(hidden_dim, samples * 2)
+        self.attention_weights = nn.Linear(hidden_dim, samples)
+        self.value_proj = nn.Linear(hidden_dim, hidden_dim)
+        self.output_proj = nn.Linear(hidden_dim, hidden_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start from points on a ring around the reference, one direction per head."""
+        angle = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
+        ring = torch.stack([angle.cos(), angle.sin()], -1)
+        ring = ring / ring.abs().amax(-1, keepdim=True)
+        radius = torch.arange(1, self.num_points + 1, dtype=torch.float32)
+        bias = ring[:, None, None, :] * radius[None, None, :, None]
+        nn.init.zeros_(self.sampling_offsets.weight)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(bias.expand(-1, self.num_levels, -1, -1).flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference: Tensor,
+        memory: Tensor,
+        shapes: Sequence[Size],
+        padding: Tensor,
+    ) -> Tensor:
+        """Attend from every query to the memory around its reference point.
+
+        Args:
+            query: (B, N, C).
+            reference: (B, N, L, 2) points (x, y) as fractions of the padded canvas, per level.
+            memory: (B, S, C).
+            shapes: (h, w) of the levels.
+            padding: (B, S) bool, True on padding; such tokens have value zero.
+
+        Returns:
+            (B, N, C).
+        """
+        batch, num_queries, channels = query.shape
+        value = self.value_proj(memory).masked_fill(padding.unsqueeze(-1), 0.0)
+        value = value.view(batch, -1, self.num_heads, channels // self.num_heads)
+        samples = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).view(batch, num_queries, *samples, 2).float()
+        weights = self.attention_weights(query).view(batch, num_queries, self.num_heads, -1)
+        weights = weights.float().softmax(-1).view(batch, num_queries, *samples)
+        extent = offsets.new_tensor([(width, height) for height, width in shapes])
+        locations = reference.float()[:, :, None, :, None] + offsets / extent[:, None]
+        out: Tensor = self.output_proj(ms_deform_attn(value, shapes, locations, weights))
+        return out

@@ -1,0 +1,59 @@
+"""Small building blocks shared by several parts of the network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them; `num_layers` counts the linear layers."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
+        super().__init__()
+        widths = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
+        self.layers = nn.ModuleList(
+            nn.Linear(before, after) for before, after in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in_dim) to (..., out_dim)."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = F.relu(layer(x))
+        out: Tensor = last(x)
+        return out
+
+    def zero_last_layer(self) -> None:
+        """Make the initial output zero, so that an added refinement starts as the identity."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+
+class FeedForward(nn.Module):
+    """Post-norm transformer feed-forward block: `norm(x + linear2(relu(linear1(x))))`."""
+
+    def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(dim, hidden_dim)
+        self.linear2 = nn.Linear(hidden_dim, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Update x (..., dim)."""
+        update = self.linear2(self.dropout(F.relu(self.linear1(x))))
+        out: Tensor = self.norm(x + self.dropout(update))
+        return out
+
+
+def logit(x: Tensor, eps: float = 1e-3) -> Tensor:
+    """Inverse of the sigmoid, with x clamped to [0, 1] and both parts of the ratio to at least eps.
+
+    `eps` = 1e-3 is the official release's value; it bounds the result to about +-6.9.
+    """
+    x = x.clamp(0, 1)
+    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))

@@ -1,0 +1,83 @@
+"""Typed predictions of the network.
+
+Shapes: B images, Q queries, C channels, K = 17 keypoints. Coordinates are fractions of the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from uniphd.structures import Size
+
+
+@dataclass(frozen=True)
+class LayerPrediction:
+    """The heads' answer after one decoder layer.
+
+    Attributes:
+        logits: (B, Q, 2) class logits; index 1 is "person", index 0 is never a target.
+        boxes: (B, Q, 4) centre x, centre y, width, height.
+        keypoints: (B, Q, K, 2) (x, y).
+        visibility_logits: (B, Q, K).
+        embedding: (B, Q, C) the instance slot, from which masks are generated.
+        centre: (B, Q, 2) the reference centre that entered the layer, for the masks' coordinates.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    keypoints: Tensor
+    visibility_logits: Tensor
+    embedding: Tensor
+    centre: Tensor
+
+
+@dataclass(frozen=True)
+class SelectionPrediction:
+    """The encoder's own answer for the tokens chosen as queries.
+
+    Attributes:
+        logits: (B, Q, 2) class logits.
+        keypoints: (B, Q, K, 2) (x, y).
+    """
+
+    logits: Tensor
+    keypoints: Tensor
+
+
+@dataclass(frozen=True)
+class MaskFeatures:
+    """What the mask head needs of the picture.
+
+    Attributes:
+        memory: (B, C, h8, w8) sum of the encoder's memory levels at stride 8.
+        stride8: (B, C8, h8, w8) backbone map.
+        stride4: (B, C4, h4, w4) backbone map.
+        sizes: (h, w) of every picture inside the padded canvas.
+    """
+
+    memory: Tensor
+    stride8: Tensor
+    stride4: Tensor
+    sizes: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Everything the network says about a batch; masks are made on request from `mask_features`.
+
+    Attributes:
+        layers: one prediction per decoder layer; the last is the final answer.
+        selection: the encoder's prediction for the selected tokens.
+        mask_features: input of `UniPHD.mask_head`.
+    """
+
+    layers: tuple[LayerPrediction, ...]
+    selection: SelectionPrediction
+    mask_features: MaskFeatures
+
+    @property
+    def final(self) -> LayerPrediction:
+        """The last decoder layer's prediction."""
+        return self.layers[-1]

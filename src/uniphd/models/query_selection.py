@@ -1,0 +1,134 @@
+"""Query selection: the encoder's most person-like tokens start the decoder's query groups.
+
+Shapes: B images, S tokens over the L levels, C channels, Q queries, K = 17 keypoints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from uniphd.keypoints import NUM_KEYPOINTS
+from uniphd.models.encoder import pixel_centres
+from uniphd.models.layers import MLP
+from uniphd.models.outputs import SelectionPrediction
+from uniphd.structures import Size
+
+_MARGIN = 0.01  # proposals closer to the border than this are not valid (Deformable DETR)
+_BASE_SIZE = 0.05  # proposal width and height on the finest level (Deformable DETR)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen tokens.
+
+    Attributes:
+        groups: (B, Q, 1 + K, C) initial query groups: the instance slot, then the keypoints.
+        reference: (B, Q, 1 + K, 2) initial references, detached: the centre, then the keypoints.
+        prediction: the encoder's own answer, for the intermediate losses.
+        tokens: (B, Q) int64 indices into the S tokens.
+    """
+
+    groups: Tensor
+    reference: Tensor
+    prediction: SelectionPrediction
+    tokens: Tensor
+
+
+class QuerySelection(nn.Module):
+    """Two-stage start: score every token, keep the best Q, guess their keypoints.
+
+    Args:
+        hidden_dim: C.
+        num_queries: Q.
+        num_classes: class logits; index 1 is "person".
+    """
+
+    def __init__(
+        self, hidden_dim: int = 256, num_queries: int = 20, num_classes: int = 2
+    ) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.projection = nn.Linear(hidden_dim, hidden_dim)
+        self.norm = nn.LayerNorm(hidden_dim)
+        self.classifier = nn.Linear(hidden_dim, num_classes)
+        self.keypoint_mlp = MLP(hidden_dim, 2 * hidden_dim, 2 * NUM_KEYPOINTS, num_layers=4)
+        self.keypoint_embedding = nn.Embedding(NUM_KEYPOINTS, hidden_dim)
+        nn.init.xavier_uniform_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+        init_classifier(self.classifier)
+        self.keypoint_mlp.zero_last_layer()
+
+    def forward(
+        self,
+        memory: Tensor,
+        padding: Tensor,
+        shapes: Sequence[Size],
+        valid_ratios: Tensor,
+        summary: Tensor,
+    ) -> Selection:
+        """Choose the queries.
+
+        Args:
+            memory: (B, S, C) from the encoder.
+            padding: (B, S) bool, True on padding.
+            shapes: (h, w) of the levels.
+            valid_ratios: (B, L, 2) as (width, height).
+            summary: (B, C) the prompt's vector; becomes the instance slot of every group.
+        """
+        proposals, invalid = token_proposals(shapes, padding, valid_ratios)
+        projected = self.norm(self.projection(memory.masked_fill(invalid.unsqueeze(-1), 0.0)))
+        logits = self.classifier(projected)
+        tokens = logits.amax(-1).topk(self.num_queries, dim=1).indices
+        chosen = _gather(projected, tokens)
+        offsets = self.keypoint_mlp(chosen).unflatten(-1, (NUM_KEYPOINTS, 2)).float()
+        keypoints = (_gather(proposals[..., :2], tokens).unsqueeze(2) + offsets).sigmoid()
+        reference = torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2).detach()
+        keypoint_slots = chosen.detach().unsqueeze(2) + self.keypoint_embedding.weight
+        instance_slot = summary[:, None, None].expand(-1, self.num_queries, -1, -1)
+        return Selection(
+            groups=torch.cat([instance_slot, keypoint_slots], dim=2),
+            reference=reference,
+            prediction=SelectionPrediction(_gather(logits, tokens), keypoints),
+            tokens=tokens,
+        )
+
+
+def token_proposals(
+    shapes: Sequence[Size], padding: Tensor, valid_ratios: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A proposal (cx, cy, w, h) per token in logit space, +inf where it is not valid.
+
+    Args:
+        shapes: (h, w) of the levels.
+        padding: (B, S) bool.
+        valid_ratios: (B, L, 2) as (width, height).
+
+    Returns:
+        Proposals (B, S, 4) and which tokens are padding or too close to the border (B, S).
+    """
+    per_level = []
+    for index, shape in enumerate(shapes):
+        extent = valid_ratios[:, None, index] * valid_ratios.new_tensor([shape[1], shape[0]])
+        centres = pixel_centres(shape, padding.device).flatten(0, 1) / extent
+        size = torch.full_like(centres, _BASE_SIZE * 2**index)
+        per_level.append(torch.cat([centres, size], dim=-1))
+    proposals = torch.cat(per_level, dim=1)
+    inside = ((proposals > _MARGIN) & (proposals < 1 - _MARGIN)).all(-1)
+    invalid = padding | ~inside
+    proposals = torch.log(proposals / (1 - proposals))
+    return proposals.masked_fill(invalid.unsqueeze(-1), math.inf), invalid
+
+
+def init_classifier(classifier: nn.Linear, prior: float = 0.01) -> None:
+    """Start with a probability of `prior` for every class (RetinaNet, section 4.1)."""
+    nn.init.constant_(classifier.bias, -math.log((1 - prior) / prior))
+
+
+def _gather(source: Tensor, tokens: Tensor) -> Tensor:
+    """Pick tokens (B, Q) out of source (B, S, D)."""
+    return source.gather(1, tokens.unsqueeze(-1).expand(-1, -1, source.shape[-1]))

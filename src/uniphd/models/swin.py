@@ -1,0 +1,75 @@
+"""Swin's window attention as Microsoft trained it: zero-pad first, then shift cyclically.
+
+timm's block shifts first and pads afterwards, which differs on every map that is not a multiple of
+the window. The parameters are the same, so only the attention step is replaced.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from timm.models.swin_transformer import SwinTransformerBlock, window_partition, window_reverse
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PadThenShiftBlock(SwinTransformerBlock):  # type: ignore[misc]
+    """timm's Swin block with the official order of padding and shifting."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        """Window attention over x (B, h, w, C)."""
+        _, height, width, channels = x.shape
+        window_h, window_w = self.window_size
+        shift_h, shift_w = self.shift_size
+        shifted = bool(shift_h or shift_w)
+        x = F.pad(x, (0, 0, 0, -width % window_w, 0, -height % window_h))
+        padded_h, padded_w = x.shape[1], x.shape[2]
+        mask = None
+        if shifted:
+            x = torch.roll(x, shifts=(-shift_h, -shift_w), dims=(1, 2))
+            mask = _shift_mask(
+                (padded_h, padded_w), self.window_size, self.shift_size, x.device, x.dtype
+            )
+        windows = window_partition(x, self.window_size).view(-1, self.window_area, channels)
+        windows = self.attn(windows, mask=mask).view(-1, window_h, window_w, channels)
+        x = window_reverse(windows, self.window_size, padded_h, padded_w)
+        if shifted:
+            x = torch.roll(x, shifts=(shift_h, shift_w), dims=(1, 2))
+        return x[:, :height, :width]
+
+
+def use_official_window_order(model: nn.Module) -> None:
+    """Turn every Swin block of a timm model (built with `always_partition=True`) into ours.
+
+    The class is exchanged rather than a method patched, so that copies of the model (an EMA, a
+    pickle) keep the behaviour.
+    """
+    for module in model.modules():
+        if isinstance(module, SwinTransformerBlock):
+            module.__class__ = PadThenShiftBlock
+            module.attn.fused_attn = True
+
+
+@lru_cache(maxsize=64)
+def _shift_mask(
+    size: tuple[int, int],
+    window: tuple[int, int],
+    shift: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Mask (windows, area, area): -100 between tokens that the cyclic shift made neighbours."""
+    with torch.inference_mode(False), torch.no_grad():
+        rows = _regions(size[0], window[0], shift[0], device)
+        columns = _regions(size[1], window[1], shift[1], device)
+        region = (rows[:, None] * 3 + columns[None, :]).to(dtype)
+        regions = window_partition(region[None, :, :, None], window).flatten(1)
+        different = regions[:, None, :] != regions[:, :, None]
+        return torch.zeros_like(different, dtype=dtype).masked_fill(different, -100.0)
+
+
+def _regions(length: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """Number along one axis: 0 before the last window, 1 in it, 2 in its wrapped-around part."""
+    index = torch.arange(length, device=device)
+    return (index >= length - window).long() + (index >= length - shift).long()

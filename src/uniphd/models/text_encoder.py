@@ -1,0 +1,84 @@
+"""Text encoder: any Hugging Face `AutoModel`, pretrained or from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from uniphd.errors import ConfigError
+
+
+class TextEncoder(nn.Module):
+    """A language model that gives a vector per token and one for the sentence.
+
+    Args:
+        name: model name on the hub or a local folder; its weights are loaded.
+        config: instead of `name`, the Hugging Face configuration as a mapping with `model_type`;
+            the weights start random (to be trained, or to be filled from a checkpoint).
+        trainable: whether the language model gets gradients.
+
+    Raises:
+        ConfigError: both or neither of `name` and `config` are given, or the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__()
+        if (name is None) == (config is None):
+            raise ConfigError(
+                "A text encoder needs either `name` (pretrained weights) or `config` (random "
+                f"weights); got name={name!r} and config={config!r}."
+            )
+        self.body = _pretrained(name) if name is not None else _random(dict(config or {}))
+        self.hidden_size = int(self.body.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        self.requires_grad_(trainable)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode N texts of T tokens.
+
+        Args:
+            input_ids: (N, T) int64.
+            attention_mask: (N, T) int64, 1 on tokens.
+
+        Returns:
+            The last hidden state (N, T, D) and the sentence vector (N, D): the model's pooler
+            output, or the mean over tokens for models without a pooler.
+        """
+        output = self.body(input_ids=input_ids, attention_mask=attention_mask)
+        hidden: Tensor = output.last_hidden_state
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is None:
+            weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * weight).sum(1) / weight.sum(1)
+        return hidden, pooled
+
+    def config_dict(self) -> dict[str, Any]:
+        """The language model's configuration, with which `config=` rebuilds it without a download."""
+        config: dict[str, Any] = self.body.config.to_diff_dict()  # type: ignore[union-attr,operator]
+        return config
+
+
+def _pretrained(name: str) -> nn.Module:
+    try:
+        model: nn.Module = AutoModel.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The language model '{name}' cannot be loaded: {error} Give the path of a local "
+            "folder with its files, or choose text_encoder=tiny, which needs none."
+        ) from error
+    return model
+
+
+def _random(config: dict[str, Any]) -> nn.Module:
+    model_type = config.pop("model_type", None)
+    if model_type is None:
+        raise ConfigError("text_encoder.config lacks `model_type`, for example 'roberta'.")
+    model: nn.Module = AutoModel.from_config(AutoConfig.for_model(model_type, **config))
+    return model

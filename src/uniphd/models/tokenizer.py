@@ -1,0 +1,73 @@
+"""Tokenizers: a Hugging Face one for pretrained language models, a hashing one that needs no files."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class HashTokenizer:
+    """Words and punctuation hashed into a fixed number of ids: no vocabulary, no network.
+
+    Ids follow RoBERTa's convention (0 = start, 1 = padding, 2 = end), so a randomly initialised
+    RoBERTa reads them. Two words share an id with probability 1 / vocab_size.
+
+    Args:
+        vocab_size: number of ids, the first three of which are special.
+        max_length: longer texts are cut to this many tokens.
+    """
+
+    def __init__(self, vocab_size: int = 4096, max_length: int = 64) -> None:
+        self.vocab_size = vocab_size
+        self.max_length = max_length
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return (input ids, attention mask), both (N, T) int64."""
+        rows = [self._encode(text) for text in texts]
+        length = max(len(row) for row in rows)
+        input_ids = torch.tensor([row + [1] * (length - len(row)) for row in rows])
+        attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+        return input_ids, attention_mask
+
+    def _encode(self, text: str) -> list[int]:
+        words = _WORD.findall(text.lower())[: self.max_length - 2]
+        buckets = self.vocab_size - 3
+        return [0, *(3 + zlib.crc32(word.encode()) % buckets for word in words), 2]
+
+
+class HuggingFaceTokenizer:
+    """`transformers.AutoTokenizer` with longest padding.
+
+    Args:
+        name: model name on the hub or a local folder.
+        max_length: longer texts are cut to this many tokens.
+    """
+
+    def __init__(self, name: str = "roberta-base", max_length: int = 128) -> None:
+        self.name = name
+        self.max_length = max_length
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return (input ids, attention mask), both (N, T) int64."""
+        encoded = self._tokenizer(
+            list(texts),
+            padding="longest",
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+        )
+        return encoded["input_ids"], encoded["attention_mask"]
+
+    def __getattr__(self, attribute: str) -> object:
+        if attribute != "_tokenizer":
+            raise AttributeError(attribute)
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(self.name)
+        return self._tokenizer

@@ -1,0 +1,141 @@
+"""UniPHD: one referred person's pose and mask from a picture and a prompt.
+
+"Referring Human Pose and Mask Estimation in the Wild" (NeurIPS 2024), figure 3, top to bottom.
+
+Shapes: B images, H x W the padded canvas, C channels, S tokens over the L levels, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from uniphd.models.backbone import Backbone
+from uniphd.models.channel_mapper import ChannelMapper
+from uniphd.models.decoder import PoseDecoder
+from uniphd.models.encoder import DeformableEncoder
+from uniphd.models.fusion import PromptFusion
+from uniphd.models.heads import PredictionHeads
+from uniphd.models.mask_head import MaskHead, sum_levels
+from uniphd.models.outputs import MaskFeatures, Predictions
+from uniphd.models.position import sine_position_2d
+from uniphd.models.prompt_encoder import PromptEncoder
+from uniphd.models.query_selection import QuerySelection
+from uniphd.prompts import PromptBatch
+from uniphd.structures import Size
+
+
+class UniPHD(nn.Module):
+    """The whole network, composed of its parts.
+
+    Args:
+        backbone: picture -> maps at strides 4, 8, 16, 32.
+        prompt_encoder: prompt -> tokens.
+        neck: maps at strides 8, 16, 32 -> levels of C channels.
+        fusion: levels x prompt -> levels.
+        encoder: deformable self-attention over the levels.
+        query_selection: the encoder's best tokens -> query groups.
+        decoder: query groups x memory -> refined groups.
+        heads: groups -> class, box, keypoints, visibility, one head per decoder layer.
+        mask_head: groups x memory -> masks, on request.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompt_encoder: PromptEncoder,
+        neck: ChannelMapper,
+        fusion: PromptFusion,
+        encoder: DeformableEncoder,
+        query_selection: QuerySelection,
+        decoder: PoseDecoder,
+        heads: PredictionHeads,
+        mask_head: MaskHead,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.prompt_encoder = prompt_encoder
+        self.neck = neck
+        self.fusion = fusion
+        self.encoder = encoder
+        self.query_selection = query_selection
+        self.decoder = decoder
+        self.heads = heads
+        self.mask_head = mask_head
+
+    def forward(
+        self,
+        images: Tensor,
+        padding_mask: Tensor,
+        sizes: tuple[Size, ...],
+        prompts: PromptBatch,
+    ) -> Predictions:
+        """Predict the referred person of every picture.
+
+        Args:
+            images: (B, 3, H, W) normalised, zero on padding; H and W multiples of 16.
+            padding_mask: (B, H, W) bool, True on padding.
+            sizes: (h, w) of every picture inside the canvas.
+            prompts: one prompt per picture.
+        """
+        stride4, stride8, stride16, stride32 = self.backbone(images)
+        levels = self.neck([stride8, stride16, stride32])
+        shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
+        paddings = [resize_padding(padding_mask, shape) for shape in shapes]
+        positions = [
+            sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings
+        ]
+        prompt = self.prompt_encoder(
+            prompts, stride16, positions[1], (images.shape[-2], images.shape[-1])
+        )
+
+        tokens = self.fusion(flatten_levels(levels), prompt, prompts)
+        padding = torch.cat([level.flatten(1) for level in paddings], dim=1)
+        valid_ratios = torch.stack([valid_ratio(level) for level in paddings], dim=1)
+        memory = self.encoder(tokens, flatten_levels(positions), shapes, padding, valid_ratios)
+
+        selection = self.query_selection(memory, padding, shapes, valid_ratios, prompt.summary)
+        layers = self.decoder(
+            selection.groups,
+            selection.reference,
+            memory,
+            shapes,
+            padding,
+            valid_ratios,
+            self.heads,
+        )
+        mask_memory = sum_levels(unflatten_levels(memory, shapes)[:3])
+        return Predictions(
+            layers=tuple(layers),
+            selection=selection.prediction,
+            mask_features=MaskFeatures(mask_memory, stride8, stride4, sizes),
+        )
+
+
+def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C, h_i, w_i) as one sequence (B, S, C)."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+
+
+def unflatten_levels(tokens: Tensor, shapes: Sequence[Size]) -> list[Tensor]:
+    """The inverse of `flatten_levels`."""
+    parts = tokens.split([height * width for height, width in shapes], dim=1)
+    return [
+        part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)
+    ]
+
+
+def resize_padding(padding_mask: Tensor, shape: Size) -> Tensor:
+    """Padding mask (B, H, W) at a level's size (B, h, w), by the nearest pixel."""
+    return F.interpolate(padding_mask.unsqueeze(1).float(), shape).squeeze(1).bool()
+
+
+def valid_ratio(padding: Tensor) -> Tensor:
+    """Share of a level's (width, height) that is picture, (B, 2), from its padding (B, h, w)."""
+    valid = ~padding
+    width = valid[:, 0].float().mean(1)
+    height = valid[:, :, 0].float().mean(1)
+    return torch.stack([width, height], dim=-1)

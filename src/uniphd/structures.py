@@ -1,0 +1,99 @@
+"""Typed values that travel from the data to the model and the losses.
+
+Shapes: B images, H x W the padded canvas, h x w the picture inside it (top left), N annotated people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from uniphd.prompts import PromptBatch
+
+Size: TypeAlias = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is annotated for one image; coordinates are divided by the unpadded (w, h).
+
+    Attributes:
+        labels: (N,) int64 category ids; a person is 1.
+        boxes: (N, 4) float, centre x, centre y, width, height.
+        keypoints: (N, 17, 2) float (x, y); meaningless where `visibility` is 0.
+        visibility: (N, 17) float, 1 where the keypoint is labelled (hidden or visible), else 0.
+        area: (N,) float, mask area divided by w * h.
+        masks: (N, h, w) bool.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    keypoints: Tensor
+    visibility: Tensor
+    area: Tensor
+    masks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
+        """Copy with every tensor on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Target:
+        """Copy with every tensor in page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Target:
+        return replace(self, **{f.name: function(getattr(self, f.name)) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A padded batch of pictures with one prompt each.
+
+    Attributes:
+        images: (B, 3, H, W) float, normalised, zero on padding.
+        padding_mask: (B, H, W) bool, True on padding.
+        sizes: (h, w) of every picture inside the canvas.
+        original_sizes: (h, w) of every picture in its file.
+        prompts: one prompt per picture.
+        targets: one `Target` per picture.
+        image_ids: the annotation file's image id of every picture.
+    """
+
+    images: Tensor
+    padding_mask: Tensor
+    sizes: tuple[Size, ...]
+    original_sizes: tuple[Size, ...]
+    prompts: PromptBatch
+    targets: tuple[Target, ...]
+    image_ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Copy with every tensor on `device`."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            padding_mask=self.padding_mask.to(device, non_blocking=non_blocking),
+            prompts=self.prompts.to(device, non_blocking),
+            targets=tuple(target.to(device, non_blocking) for target in self.targets),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Copy with every tensor in page-locked memory."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            padding_mask=self.padding_mask.pin_memory(),
+            prompts=self.prompts.pin_memory(),
+            targets=tuple(target.pin_memory() for target in self.targets),
+        )

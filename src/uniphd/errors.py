@@ -1,4 +1,4 @@
-"""Errors that uniphd raises for input a user can fix; each message says what, where and what to do."""
+"""Errors about input that a user can mend; each message says what, where and what to do."""
 
 
 class UniPHDError(Exception):

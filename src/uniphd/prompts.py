@@ -8,7 +8,7 @@ the same numbers hold in the padded canvas).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 import torch
@@ -94,8 +94,14 @@ class PromptBatch:
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> PromptBatch:
-        names = [field.name for field in fields(self) if field.name != "kinds"]
-        return replace(self, **{name: function(getattr(self, name)) for name in names})
+        return PromptBatch(
+            kinds=self.kinds,
+            input_ids=function(self.input_ids),
+            attention_mask=function(self.attention_mask),
+            points=function(self.points),
+            points_padding=function(self.points_padding),
+            boxes=function(self.boxes),
+        )
 
 
 def batch_prompts(prompts: Sequence[Prompt], tokenize: Tokenize) -> PromptBatch:

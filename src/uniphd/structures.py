@@ -1,6 +1,7 @@
 """Typed values that travel from the data to the model and the losses.
 
-Shapes: B images, H x W the padded canvas, h x w the picture inside it (top left), N annotated people.
+Shapes: B images, H x W the padded canvas, h x w the picture in its top left corner, N annotated
+people.
 """
 
 from __future__ import annotations

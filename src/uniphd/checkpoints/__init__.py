@@ -1,1 +1,1 @@
-""""""
+"""Checkpoints: our format for use, and converters of foreign ones."""

@@ -186,7 +186,7 @@ def _check(
 
 
 def _listing(what: str, names: Sequence[str]) -> str:
-    """"3 entries missing (a, b, c)", cut after five names; empty when there are none."""
+    """Such as "3 entries missing (a, b, c)", cut after five names; empty when there are none."""
     if not names:
         return ""
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

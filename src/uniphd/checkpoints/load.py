@@ -36,7 +36,9 @@ def load_model(path: str | Path) -> UniPHD:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"The weights of {path} do not fit its configuration: {error}") from error
+        raise CheckpointError(
+            f"The weights of {path} do not fit its configuration: {error}"
+        ) from error
     return model.eval()
 
 
@@ -74,7 +76,7 @@ def portable_config(config: ModelConfig, model: nn.Module) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Nested containers of plain Python values only, so that `weights_only` loading accepts them."""
+    """Nested containers of plain values only, so that `weights_only` loading accepts them."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -100,11 +100,13 @@ def official_config(state: Mapping[str, Tensor], num_queries: int = 20) -> dict[
         state: official names -> tensors.
         num_queries: query groups (`num_group` of the official arguments).
     """
-    backbone = swin_options({
-        key.removeprefix(_BACKBONE): value
-        for key, value in state.items()
-        if key.startswith(_BACKBONE)
-    })
+    backbone = swin_options(
+        {
+            key.removeprefix(_BACKBONE): value
+            for key, value in state.items()
+            if key.startswith(_BACKBONE)
+        }
+    )
     channels = backbone["channels"]
     hidden_dim = state["transformer.level_embed"].shape[1]
     heads = state["transformer.decoder.layers.0.adjacent_matrix"].shape[0]

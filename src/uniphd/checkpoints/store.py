@@ -1,4 +1,4 @@
-"""Checkpoints for use: a folder with `model.safetensors` and `config.json`; nothing in it is executed."""
+"""Checkpoints for use: a folder with `model.safetensors` and `config.json`, both plain data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -59,8 +60,12 @@ def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             raise ValueError(f"its format is not '{_FORMAT}'")
         config = ModelConfig(**content)
     except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE} is not a model configuration: {error}.") from error
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} is not a model configuration: {error}."
+        ) from error
     try:
         return config, load_file(folder / WEIGHTS_FILE)
-    except Exception as error:  # safetensors raises its own untyped errors
-        raise CheckpointError(f"{folder / WEIGHTS_FILE} is not a safetensors file: {error}.") from error
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS_FILE} is not a safetensors file: {error}."
+        ) from error

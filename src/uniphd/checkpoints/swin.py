@@ -23,7 +23,7 @@ _TIMM_NAMES = {
 
 
 def to_timm_swin(key: str) -> str:
-    """timm's name (in its feature extractor) of an entry of Microsoft's Swin state dict.
+    """Timm's name (in its feature extractor) of an entry of Microsoft's Swin state dict.
 
     Microsoft puts the downsampling at the end of a stage, timm at the start of the next one.
     """

@@ -1,4 +1,4 @@
-"""Build a network from its configuration: nested mappings with `_target_` and constructor arguments.
+"""Build a network from its configuration: nested mappings with `_target_` and arguments.
 
 The syntax is Hydra's, but only classes of `uniphd.models` may be named, so that the configuration
 inside a downloaded checkpoint cannot run anything else.
@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from uniphd.errors import ConfigError
+from uniphd.prompts import Tokenize
 
 _ALLOWED = "uniphd.models."
 
@@ -30,12 +31,19 @@ def build_model(config: Mapping[str, Any]) -> nn.Module:
     return _build(config, "model")  # type: ignore[no-any-return]
 
 
+def build_tokenizer(config: Mapping[str, Any]) -> Tokenize:
+    """Construct the tokenizer that `config` describes; see `build_model`."""
+    return _build(config, "tokenizer")  # type: ignore[no-any-return]
+
+
 def _build(node: Any, where: str) -> Any:
     if not isinstance(node, Mapping) or "_target_" not in node:
         return node
     target = _resolve(str(node["_target_"]), where)
     arguments = {
-        str(key): _build(value, f"{where}.{key}") for key, value in node.items() if key != "_target_"
+        str(key): _build(value, f"{where}.{key}")
+        for key, value in node.items()
+        if key != "_target_"
     }
     try:
         return target(**arguments)
@@ -43,7 +51,7 @@ def _build(node: Any, where: str) -> Any:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _resolve(name: str, where: str) -> type[nn.Module]:
+def _resolve(name: str, where: str) -> type:
     module, _, attribute = name.rpartition(".")
     if not module.startswith(_ALLOWED):
         raise ConfigError(f"{where}._target_ is '{name}'; only classes of uniphd.models are built.")
@@ -51,6 +59,6 @@ def _resolve(name: str, where: str) -> type[nn.Module]:
         target = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{where}._target_ names '{name}', which does not exist.") from error
-    if not (isinstance(target, type) and issubclass(target, nn.Module)):
-        raise ConfigError(f"{where}._target_ is '{name}', which is not a network module.")
+    if not (isinstance(target, type) and target.__module__ == module):
+        raise ConfigError(f"{where}._target_ is '{name}', which is not a class of that module.")
     return target

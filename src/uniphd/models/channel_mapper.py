@@ -30,9 +30,7 @@ class ChannelMapper(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Map (B, in_channels[i], h, w) each to (B, C, h, w), plus the further levels."""
         num_maps = len(maps)
-        levels = [
-            level(features) for level, features in zip(self.levels, maps, strict=False)
-        ]
+        levels = [level(features) for level, features in zip(self.levels, maps, strict=False)]
         source = maps[-1]
         for level in list(self.levels)[num_maps:]:
             source = level(source)

@@ -173,7 +173,7 @@ class PoseDecoder(nn.Module):
 
 
 def refine(reference: Tensor, offsets: Tensor) -> Tensor:
-    """Move the keypoints of (B, Q, 1 + K, 2) by offsets in logit space; the centre is their mean."""
+    """Move keypoints of (B, Q, 1 + K, 2) by offsets in logit space; the centre is their mean."""
     keypoints = (logit(reference[:, :, 1:]) + offsets).sigmoid()
     return torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2)
 

@@ -99,10 +99,12 @@ class DeformableEncoder(nn.Module):
             The memory (B, S, C).
         """
         lengths = [height * width for height, width in shapes]
-        level = torch.cat([
-            row.expand(length, -1)
-            for row, length in zip(self.level_embedding, lengths, strict=True)
-        ])
+        level = torch.cat(
+            [
+                row.expand(length, -1)
+                for row, length in zip(self.level_embedding, lengths, strict=True)
+            ]
+        )
         positions = positions + level
         reference = reference_points(shapes, valid_ratios)
         for layer in self.layers:

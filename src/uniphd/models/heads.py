@@ -5,6 +5,9 @@ Shapes: B images, Q queries, K = 17 keypoints, C channels; a query group is [ins
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -63,3 +66,7 @@ class PredictionHeads(nn.ModuleList):
 
     def __init__(self, hidden_dim: int = 256, num_layers: int = 6, num_classes: int = 2) -> None:
         super().__init__(PredictionHead(hidden_dim, num_classes) for _ in range(num_layers))
+
+    def __iter__(self) -> Iterator[PredictionHead]:
+        """The heads, first layer's first."""
+        return cast(Iterator[PredictionHead], super().__iter__())

@@ -1,7 +1,7 @@
 """Mask head: every query generates a small convolution that draws its person's mask.
 
-Shapes: B images, N queries asked for, C channels, G = 16 mask channels, h8 x w8 and h4 x w4 the maps
-at strides 8 and 4, H x W the padded canvas.
+Shapes: B images, N queries asked for, C channels, G = 16 mask channels, h8 x w8 and h4 x w4 the
+maps at strides 8 and 4, H x W the padded canvas.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class MaskHead(nn.Module):
         stride8_dim: channels of the stride-8 backbone map.
     """
 
-    def __init__(self, hidden_dim: int = 256, stride4_dim: int = 96, stride8_dim: int = 192) -> None:
+    def __init__(
+        self, hidden_dim: int = 256, stride4_dim: int = 96, stride8_dim: int = 192
+    ) -> None:
         super().__init__()
         dynamic = (hidden_dim + 2) * _GROUP + _GROUP * _GROUP + 2 * _GROUP
         self.controller = MLP(hidden_dim, hidden_dim, dynamic, num_layers=3)
@@ -53,15 +55,16 @@ class MaskHead(nn.Module):
         first, second, second_bias = self._hidden_convolution(features, embedding, centre)
         shape = features.memory.shape[-2:]
         masks = torch.baddbmm(second_bias, second, first.relu().flatten(0, 1))
-        return masks.unflatten(0, embedding.shape[:2]).unflatten(-1, shape)
+        batch, num = embedding.shape[:2]
+        return masks.view(batch, num, _GROUP, *shape)
 
     def _hidden_convolution(
         self, features: MaskFeatures, embedding: Tensor, centre: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """First dynamic convolution's output (B, N, G, h8 * w8), weights and bias of the second.
 
-        The first convolution sees C memory channels, then two coordinates, in pixels, relative to the
-        query's centre. The memory part is one product for all queries; the coordinate part is added.
+        The first convolution sees C memory channels, then two coordinates, in pixels, relative to
+        the query's centre. The memory part is one product for all queries; the other is added.
         """
         parameters = self.controller(embedding)
         batch, num = embedding.shape[:2]
@@ -119,7 +122,8 @@ class RefinementStep(nn.Module):
         flat = masks.flatten(0, 1)
         hidden = F.conv2d(flat.relu(), on_masks, padding=1).unflatten(0, (batch, num))
         hidden = (hidden + shared.unsqueeze(1)).relu().flatten(0, 1)
-        return masks + self.conv2(hidden).unflatten(0, (batch, num))
+        update: Tensor = self.conv2(hidden)
+        return masks + update.view_as(masks)
 
 
 def relative_coordinates(features: MaskFeatures, centre: Tensor) -> Tensor:

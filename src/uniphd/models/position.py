@@ -28,9 +28,7 @@ def sine_position_2d(padding_mask: Tensor, num_feats: int, temperature: float = 
     return encoded.permute(0, 3, 1, 2)
 
 
-def sine_position_1d(
-    padding_mask: Tensor, num_feats: int, temperature: float = 10_000.0
-) -> Tensor:
+def sine_position_1d(padding_mask: Tensor, num_feats: int, temperature: float = 10_000.0) -> Tensor:
     """Encode the tokens of padded sentences.
 
     Args:

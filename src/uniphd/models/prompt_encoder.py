@@ -93,18 +93,14 @@ class PromptEncoder(nn.Module):
         if rows := prompts.rows("text"):
             groups.append((rows, self._encode_text(prompts.input_ids, prompts.attention_mask)))
         if rows := prompts.rows("point", "scribble"):
-            sampled = [
-                sample_points(source[rows], prompts.points, canvas)
-                for source in (features, positions)
-            ]
-            groups.append((rows, self._encode_region(*sampled, prompts.points_padding)))
+            sampled = sample_points(features[rows], prompts.points, canvas)
+            encoding = sample_points(positions[rows], prompts.points, canvas)
+            groups.append((rows, self._encode_region(sampled, encoding, prompts.points_padding)))
         if rows := prompts.rows("box"):
-            sampled = [
-                sample_boxes(source[rows], prompts.boxes, canvas)
-                for source in (features, positions)
-            ]
-            padding = torch.zeros(sampled[0].shape[:2], dtype=torch.bool, device=features.device)
-            groups.append((rows, self._encode_region(*sampled, padding)))
+            sampled = sample_boxes(features[rows], prompts.boxes, canvas)
+            encoding = sample_boxes(positions[rows], prompts.boxes, canvas)
+            padding = torch.zeros(sampled.shape[:2], dtype=torch.bool, device=sampled.device)
+            groups.append((rows, self._encode_region(sampled, encoding, padding)))
         return _merge(groups)
 
     def _encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> PromptTokens:
@@ -158,7 +154,7 @@ def sample_boxes(source: Tensor, boxes: Tensor, canvas: Size) -> Tensor:
     clamped = (boxes / scale).clamp(0, 1) * scale
     index = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
     regions = torch.cat([index.unsqueeze(1), clamped], dim=1)
-    cells = roi_align(
+    cells: Tensor = roi_align(
         source.float(), regions, _BOX_GRID, spatial_scale=source.shape[-1] / width, aligned=True
     )
     return cells.to(source.dtype).flatten(2).transpose(1, 2)

@@ -48,9 +48,7 @@ class QuerySelection(nn.Module):
         num_classes: class logits; index 1 is "person".
     """
 
-    def __init__(
-        self, hidden_dim: int = 256, num_queries: int = 20, num_classes: int = 2
-    ) -> None:
+    def __init__(self, hidden_dim: int = 256, num_queries: int = 20, num_classes: int = 2) -> None:
         super().__init__()
         self.num_queries = num_queries
         self.projection = nn.Linear(hidden_dim, hidden_dim)

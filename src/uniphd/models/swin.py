@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class PadThenShiftBlock(SwinTransformerBlock):  # type: ignore[misc]
+class PadThenShiftBlock(SwinTransformerBlock):
     """timm's Swin block with the official order of padding and shifting."""
 
     def _attn(self, x: Tensor) -> Tensor:

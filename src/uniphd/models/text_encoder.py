@@ -21,7 +21,7 @@ class TextEncoder(nn.Module):
         trainable: whether the language model gets gradients.
 
     Raises:
-        ConfigError: both or neither of `name` and `config` are given, or the model cannot be loaded.
+        ConfigError: both or neither of `name` and `config` are given, or it cannot be loaded.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TextEncoder(nn.Module):
         return hidden, pooled
 
     def config_dict(self) -> dict[str, Any]:
-        """The language model's configuration, with which `config=` rebuilds it without a download."""
+        """The language model's configuration, with which `config=` rebuilds it offline."""
         config: dict[str, Any] = self.body.config.to_diff_dict()  # type: ignore[union-attr,operator]
         return config
 

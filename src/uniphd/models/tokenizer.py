@@ -1,4 +1,4 @@
-"""Tokenizers: a Hugging Face one for pretrained language models, a hashing one that needs no files."""
+"""Tokenizers: Hugging Face's for pretrained language models, a hashing one that needs no files."""
 
 from __future__ import annotations
 

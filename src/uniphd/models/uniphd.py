@@ -85,9 +85,7 @@ class UniPHD(nn.Module):
         levels = self.neck([stride8, stride16, stride32])
         shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
         paddings = [resize_padding(padding_mask, shape) for shape in shapes]
-        positions = [
-            sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings
-        ]
+        positions = [sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings]
         prompt = self.prompt_encoder(
             prompts, stride16, positions[1], (images.shape[-2], images.shape[-1])
         )

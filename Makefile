@@ -1,0 +1,64 @@
+# `make` lists what there is. Everything runs in a virtual environment: the active one, the one
+# given as VENV=DIR, or .venv, which `make setup` creates with PYTHON.
+
+PYTHON ?= python3
+VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
+GOLDEN ?=
+PYTEST_ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+# Installed means: this checkout, with this pyproject.toml.
+STAMP := $(abspath $(VENV))/.uniphd-installed
+INSTALLED = $(CURDIR) $(shell cksum < pyproject.toml)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup test test-slow lint format typecheck wheel check versions parity gpu clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install the package and its development tools, once per pyproject.toml
+	@test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
+	@if [ "$$(cat "$(STAMP)" 2>/dev/null)" != "$(INSTALLED)" ]; then \
+		"$(BIN)/python" -m pip install -e ".[dev]" && echo "$(INSTALLED)" > "$(STAMP)"; \
+	fi
+
+test: setup ## run the fast tests
+	"$(BIN)/python" -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+
+test-slow: setup ## run the slow tests
+	"$(BIN)/python" -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
+
+lint: setup ## check style and formatting
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+
+format: setup ## repair style and formatting where that is safe
+	"$(BIN)/ruff" check --fix .
+	"$(BIN)/ruff" format .
+
+typecheck: setup ## check types
+	"$(BIN)/mypy"
+
+wheel: setup ## build the source distribution and the wheel into dist/
+	rm -rf dist
+	"$(BIN)/python" -m hatchling build
+
+check: lint typecheck wheel test test-slow ## all of the above that can fail: what CI runs
+
+versions: setup ## print the versions that the checks run with
+	@"$(BIN)/python" --version
+	@"$(BIN)/python" -m pip list --format=freeze | grep -i -E \
+		"^(torch|torchvision|lightning|hydra-core|timm|transformers|pycocotools|numpy|pytest|mypy|ruff|uniphd)="
+
+parity: setup ## compare with the golden files: make parity GOLDEN=DIR
+	@test -n "$(GOLDEN)" || { echo "Say where the golden files are: make parity GOLDEN=DIR"; exit 2; }
+	"$(BIN)/python" -m parity "$(GOLDEN)"
+
+gpu: ## test and measure on a CUDA device; installs nothing
+	PATH="$(BIN):$$PATH" bash benchmarks/gpu.sh
+
+clean: ## remove build products and caches; keeps the environment and your runs
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find src tests parity benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

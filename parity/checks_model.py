@@ -1,0 +1,109 @@
+"""Whole network: text, point and scribble prompts end to end, all layers and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parity.comparison import Comparison
+from uniphd.models.outputs import Predictions
+from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import PromptBatch
+
+Arrays = Mapping[str, np.ndarray]
+
+OUTPUTS = 3e-5  # logits, boxes, keypoints and visibilities: the golden folder's own tolerance
+MASKS = 2e-4  # mask logits
+STATES = 1e-4  # hidden states, which are of order 1 to 10
+
+
+def check_end_to_end(arrays: Arrays, network: UniPHD) -> list[Comparison]:
+    """Final outputs, masks of all queries and the heads of all layers."""
+    hidden: list[Tensor] = []
+    hook = network.decoder.layers[-1].register_forward_hook(
+        lambda module, inputs, output: hidden.append(output)
+    )
+    predictions, masks = _forward(arrays, network)
+    hook.remove()
+    final = predictions.final
+    rows = torch.arange(len(masks)).unsqueeze(1)
+    top = masks[rows, torch.from_numpy(arrays["out_mask_query_idx"])]
+    layers = predictions.layers
+    compare = _comparer(arrays)
+    return [
+        compare("out_pred_logits", final.logits, OUTPUTS),
+        compare("out_pred_boxes", final.boxes, OUTPUTS),
+        compare("out_pred_keypoints", _official_keypoints(final.keypoints), OUTPUTS),
+        compare("out_pred_keypoints_visi", final.visibility_logits, OUTPUTS),
+        compare("out_pred_masks_top3", top, MASKS),
+        compare("out_pred_masks_sub8", masks[:, :, 4::8, 4::8], MASKS),
+        compare("layer_logits", torch.stack([layer.logits for layer in layers]), OUTPUTS),
+        compare("layer_boxes", torch.stack([layer.boxes for layer in layers]), OUTPUTS),
+        compare(
+            "layer_keypoints",
+            torch.stack([_official_keypoints(layer.keypoints) for layer in layers]),
+            OUTPUTS,
+        ),
+        compare(
+            "layer_keypoints_visi",
+            torch.stack([layer.visibility_logits for layer in layers]),
+            OUTPUTS,
+        ),
+        compare("dbg_hs_last", hidden[0], STATES),
+    ]
+
+
+def _forward(arrays: Arrays, network: UniPHD) -> tuple[Predictions, Tensor]:
+    """Predictions and the mask logits of all queries."""
+    sizes = tuple((int(h), int(w)) for h, w in arrays["size"])
+    height, width = (int(length) for length in arrays["padded_hw"])
+    images = torch.zeros(len(sizes), 3, height, width)
+    padding_mask = torch.ones(len(sizes), height, width, dtype=torch.bool)
+    for index, (h, w) in enumerate(sizes):
+        images[index, :, :h, :w] = torch.from_numpy(arrays[f"image_{index}"])
+        padding_mask[index, :h, :w] = False
+    with torch.inference_mode():
+        predictions = network(images, padding_mask, sizes, _prompts(arrays))
+        final = predictions.final
+        masks = network.mask_head(predictions.mask_features, final.embedding, final.centre)
+    return predictions, masks
+
+
+def _prompts(arrays: Arrays) -> PromptBatch:
+    """The stored prompts: token ids, or pixels."""
+    kind = str(arrays["prompt"])
+    batch = len(arrays["size"])
+    points = torch.zeros((0, 0, 2))
+    input_ids = attention_mask = torch.zeros((0, 0), dtype=torch.int64)
+    if kind == "text":
+        input_ids = torch.from_numpy(arrays["input_ids"])
+        attention_mask = torch.from_numpy(arrays["attention_mask"])
+    elif kind == "point":
+        points = torch.from_numpy(arrays["point"]).unsqueeze(1)
+    else:
+        points = torch.from_numpy(arrays["scribble"])
+    return PromptBatch(
+        kinds=(kind,) * batch,  # type: ignore[arg-type]
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        points=points,
+        points_padding=torch.zeros(points.shape[:2], dtype=torch.bool),
+        boxes=torch.zeros((0, 4)),
+    )
+
+
+def _official_keypoints(keypoints: Tensor) -> Tensor:
+    """(..., 17, 2) in the official layout: 34 coordinates, then 17 constants sigmoid(1)."""
+    constants = torch.ones_like(keypoints[..., 0]).sigmoid()
+    return torch.cat([keypoints.flatten(-2), constants], dim=-1)
+
+
+def _comparer(arrays: Arrays) -> Callable[[str, Tensor, float], Comparison]:
+    return lambda item, actual, atol: Comparison(item, actual, arrays[item], atol)
+
+
+CHECKS = {"end_to_end_text": check_end_to_end, "end_to_end_point": check_end_to_end,
+          "end_to_end_scribble": check_end_to_end}  # fmt: skip

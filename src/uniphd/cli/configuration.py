@@ -1,0 +1,90 @@
+"""The place of the configuration files, and building objects from configuration nodes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+from torch import nn
+
+from uniphd.checkpoints.store import ModelConfig
+from uniphd.errors import UniPHDError
+from uniphd.models.build import build_model
+from uniphd.models.uniphd import UniPHD
+from uniphd.training.module import parameter_table
+
+
+def config_dir() -> Path:
+    """The repository's `configs/` in a checkout, the package's own copy in an installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "configs"
+    return packaged if packaged.is_dir() else package.parents[1] / "configs"
+
+
+def build(node: Any, **arguments: Any) -> Any:
+    """Construct the object of a node with `_target_`; lists and mappings inside stay plain.
+
+    Args:
+        node: a configuration node.
+        arguments: constructor arguments that are objects already; they are passed as they are.
+    """
+    return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+
+
+def build_nodes(nodes: Mapping[str, Any] | None) -> list[Any]:
+    """Construct every node of a mapping of named nodes; nodes set to null are left out."""
+    return [build(node) for node in (nodes or {}).values() if node is not None]
+
+
+def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
+    """The network of a run's configuration, and how to rebuild it."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
+    model_config = ModelConfig(
+        model=plain,
+        tokenizer=cast(dict[str, Any], OmegaConf.to_container(config.tokenizer, resolve=True)),
+        preprocessing={
+            "size": config.data.eval_transform.size,
+            "max_size": config.data.eval_transform.max_size,
+        },
+    )
+    return cast(UniPHD, build_model(plain)), model_config
+
+
+def fill_resolvers() -> None:
+    """Register the interpolations that the configuration files use."""
+    OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
+
+
+def _timm_channels(name: str) -> list[int]:
+    """Channels of a timm model's last four feature maps."""
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        model = timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1))
+    channels: list[int] = model.feature_info.channels()  # type: ignore[operator,union-attr]
+    return channels
+
+
+@contextmanager
+def exit_on_user_error(command: str) -> Iterator[None]:
+    """End the program with one sentence, not a traceback, where the user can mend the cause."""
+    try:
+        yield
+    except UniPHDError as error:
+        sys.exit(f"{command}: {error}")
+
+
+def parameter_report(network: nn.Module) -> Table:
+    """Parameters per part of the network as a table."""
+    table = Table("part", "parameters", title="Parameters")
+    table.columns[1].justify = "right"
+    for name, count in parameter_table(network).items():
+        table.add_row(name, f"{count:,}")
+    return table

@@ -1,0 +1,72 @@
+"""`uniphd-eval`: the RefHuman protocol on a checkpoint, one table and one report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import lightning
+from lightning import LightningDataModule, Trainer
+from omegaconf import DictConfig
+from rich import print as rich_print
+
+from uniphd.checkpoints.load import load_model, read_checkpoint
+from uniphd.cli.configuration import (
+    build,
+    build_nodes,
+    config_dir,
+    exit_on_user_error,
+    fill_resolvers,
+)
+from uniphd.metrics.coco import CocoResult
+from uniphd.metrics.report import metrics_table, write_report
+from uniphd.models.build import build_tokenizer
+from uniphd.training.module import RefHumanModule
+
+
+def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
+    """Evaluate one checkpoint.
+
+    Args:
+        config: composed from `configs/eval.yaml`.
+
+    Returns:
+        Metrics by prompt kind and name.
+    """
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    model_config, _ = read_checkpoint(Path(config.ckpt))
+    for key, value in model_config.preprocessing.items():
+        if config.data.eval_transform[key] is None:
+            config.data.eval_transform[key] = value
+    module: RefHumanModule = build(
+        config.module, model=load_model(config.ckpt), criterion=None, model_config=model_config
+    )
+    tokenize = build_tokenizer(model_config.tokenizer)
+    data: LightningDataModule = build(config.data, tokenize=tokenize)
+    trainer: Trainer = build(config.trainer, callbacks=build_nodes(config.callbacks), logger=False)
+    trainer.validate(module, datamodule=data, verbose=False)
+    if trainer.is_global_zero:
+        folder = Path(config.paths.output_dir)
+        coco: dict[str, dict[str, list[CocoResult]]] = {
+            kind: evaluator.coco_results() for kind, evaluator in module.evaluators.items()
+        }
+        write_report(folder, module.results, coco)
+        rich_print(metrics_table(module.results))
+        print(f"Report: {folder}")
+    return module.results
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="eval")
+def _hydra_main(config: DictConfig) -> None:
+    with exit_on_user_error("uniphd-eval"):
+        evaluate(config)
+
+
+def main() -> None:
+    """Run the command."""
+    fill_resolvers()
+    _hydra_main()
+
+
+if __name__ == "__main__":
+    main()

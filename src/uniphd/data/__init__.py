@@ -1,0 +1,1 @@
+"""RefHuman on disk -> typed batches: annotations, images, transforms, prompts, data module."""

@@ -1,0 +1,227 @@
+"""RefHuman annotation files: JSON in, validated records out.
+
+The format is COCO's with one entry of `images` per referred person: the same photograph appears
+under several image ids, each with exactly one annotation and one caption.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from uniphd.data.fields import (
+    FieldError,
+    parse_area,
+    parse_box,
+    parse_caption,
+    parse_file_name,
+    parse_keypoints,
+    parse_scribbles,
+    parse_segmentation,
+    parse_size,
+    require_person,
+)
+from uniphd.data.problems import OnError, Problem, settle
+from uniphd.data.segmentation import Mask, decode_segmentation
+from uniphd.errors import AnnotationError
+from uniphd.structures import Size
+
+_Entry: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferredPerson:
+    """One person that a caption refers to, as the file states it (raw pixels of the photograph).
+
+    Attributes:
+        image_id: unique per referred person, not per photograph.
+        annotation_id: unique id of the annotation.
+        file_name: path of the photograph inside the image folder.
+        height: of the photograph, pixels.
+        width: of the photograph, pixels.
+        caption: the text prompt.
+        bbox: x, y, width, height; at most one pixel of it lies outside of the photograph.
+        area: of the mask in square pixels, COCO's value, which the evaluation uses.
+        keypoints: (17, 3) float32 x, y, v with v 0 = not labelled, 1 = hidden, 2 = visible.
+        counts: the mask as compressed COCO run lengths, whatever notation the file has.
+        scribbles: (5, 12, 2) int32 x, y, all on the mask.
+    """
+
+    image_id: int
+    annotation_id: int
+    file_name: str
+    height: int
+    width: int
+    caption: str
+    bbox: tuple[float, float, float, float]
+    area: float
+    keypoints: npt.NDArray[np.float32]
+    counts: bytes
+    scribbles: npt.NDArray[np.int32]
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the photograph."""
+        return self.height, self.width
+
+    @property
+    def num_keypoints(self) -> int:
+        """How many keypoints are labelled, hidden ones included."""
+        return int((self.keypoints[:, 2] > 0).sum())
+
+    @property
+    def segmentation(self) -> dict[str, Any]:
+        """The mask as pycocotools takes it: `{"size": [h, w], "counts": bytes}`."""
+        return {"size": [self.height, self.width], "counts": self.counts}
+
+    def mask(self) -> Mask:
+        """The mask (h, w) uint8, 1 on the person; drawn anew by every call."""
+        return decode_segmentation(self.counts, self.size)
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """The valid records of a file, ordered by image id, and what was wrong with the others."""
+
+    records: tuple[ReferredPerson, ...]
+    skipped: tuple[Problem, ...]
+
+
+def load_annotations(path: Path | str, on_error: OnError = "raise") -> AnnotationFile:
+    """Read and validate a RefHuman annotation file.
+
+    Args:
+        path: `RefHuman_train.json` or `RefHuman_val.json`.
+        on_error: "raise" stops at a file with problems and lists the first ten of them; "skip"
+            leaves the people concerned out, logs how many of each kind, and returns what was found.
+
+    Raises:
+        AnnotationError: the file is missing, is not JSON, lacks its two lists or has no valid
+            record; with "raise" also when any record has a problem.
+    """
+    path = Path(path)
+    content = _read(path)
+    problems: list[Problem] = []
+    records = list(_collect(content, str(path), problems))
+    settle(problems, on_error, AnnotationError, str(path))
+    if not records:
+        raise AnnotationError(f"{path} has no valid record; use a file that has one.")
+    return AnnotationFile(tuple(records), tuple(problems))
+
+
+def _read(path: Path) -> _Entry:
+    """The JSON object of a file, with its lists `images` and `annotations`."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise AnnotationError(
+            f"{path} does not exist; point data.root to the folder that holds it."
+        ) from None
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read ({error.strerror}); check it.") from error
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"{path} is not valid JSON ({error}); fetch it again.") from error
+    for name in ("images", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(name), list):
+            raise AnnotationError(f"{path} has no list '{name}'; use a RefHuman annotation file.")
+    return dict(content)
+
+
+def _collect(content: _Entry, file: str, problems: list[Problem]) -> Iterator[ReferredPerson]:
+    """Pair images with annotations; yield valid records by image id and append to `problems`."""
+    images = _by_id(content["images"], "images", "id", file, problems)
+    annotations = _by_id(content["annotations"], "annotations", "image_id", file, problems)
+    repeated = _repeated_annotation_ids(content["annotations"])
+    for image_id in sorted(images):
+        try:
+            image, annotation = _pair(images[image_id], annotations.pop(image_id, []), repeated)
+            yield _parse(image, annotation)
+        except FieldError as error:
+            where = f"{file}, image id {image_id}{error.annotation}"
+            problems.append(Problem(error.kind, f"{where}: {error}.", (image_id,)))
+    for image_id, entries in sorted(annotations.items()):
+        message = (
+            f"{file}, annotation id {entries[0].get('id')}: 'image_id' is {image_id}, which "
+            "'images' lacks; add that image or remove the annotation."
+        )
+        problems.append(Problem("unknown image id", message))
+
+
+def _by_id(
+    entries: list[Any], name: str, key: str, file: str, problems: list[Problem]
+) -> dict[int, list[_Entry]]:
+    """Group the entries of one of the two lists by their image id."""
+    groups: dict[int, list[_Entry]] = defaultdict(list)
+    for position, entry in enumerate(entries):
+        if isinstance(entry, dict) and type(entry.get(key)) is int:
+            groups[entry[key]].append(entry)
+        else:
+            message = f"{file}, {name}[{position}]: '{key}' is missing or no integer; give one."
+            problems.append(Problem("missing id", message))
+    return groups
+
+
+def _repeated_annotation_ids(entries: list[Any]) -> frozenset[Any]:
+    ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
+    counts = Counter(value for value in ids if type(value) is int)
+    return frozenset(value for value, count in counts.items() if count > 1)
+
+
+def _pair(
+    images: list[_Entry], annotations: list[_Entry], repeated: frozenset[Any]
+) -> tuple[_Entry, _Entry]:
+    """The one image entry and the one annotation of an image id."""
+    if len(images) > 1:
+        raise FieldError("repeated image id", f"'images' has this id {len(images)} times; keep one")
+    if not annotations:
+        raise FieldError("image without annotation", "'annotations' has none for it; add one")
+    if len(annotations) > 1:
+        ids = ", ".join(str(entry.get("id")) for entry in annotations)
+        raise FieldError(
+            "several annotations",
+            f"'annotations' has {len(annotations)} for it (ids {ids}); give every person an "
+            "image id of its own",
+        )
+    annotation_id = annotations[0].get("id")
+    if type(annotation_id) is not int:
+        raise FieldError(
+            "missing id", "the 'id' of its annotation is missing or no integer; give one"
+        )
+    if annotation_id in repeated:
+        raise FieldError(
+            "repeated annotation id",
+            f"'annotations' has the id {annotation_id} more than once; make ids unique",
+        )
+    return images[0], annotations[0]
+
+
+def _parse(image: _Entry, annotation: _Entry) -> ReferredPerson:
+    """Check every field, and the fields against each other."""
+    try:
+        size = parse_size(image)
+        file_name, caption = parse_file_name(image), parse_caption(image)
+        require_person(annotation)
+        counts, runs = parse_segmentation(annotation, size)
+        return ReferredPerson(
+            image_id=image["id"],
+            annotation_id=annotation["id"],
+            file_name=file_name,
+            height=size[0],
+            width=size[1],
+            caption=caption,
+            bbox=parse_box(annotation, size),
+            area=parse_area(annotation),
+            keypoints=parse_keypoints(annotation, size),
+            counts=counts,
+            scribbles=parse_scribbles(annotation, size, runs),
+        )
+    except FieldError as error:
+        error.annotation = f", annotation id {annotation['id']}"
+        raise

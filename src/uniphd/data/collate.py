@@ -1,0 +1,47 @@
+"""Samples of different sizes -> one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from uniphd.data.dataset import Sample
+from uniphd.prompts import Tokenize, batch_prompts
+from uniphd.structures import Batch
+
+_MULTIPLE = 16  # the canvas is rounded up to it (official release)
+
+
+class Collate:
+    """Put pictures top left into a zero canvas and stack what can be stacked.
+
+    Args:
+        tokenize: turns captions into token ids.
+    """
+
+    def __init__(self, tokenize: Tokenize) -> None:
+        self.tokenize = tokenize
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """Batch samples; the canvas is as high and wide as the largest, rounded up to 16."""
+        sizes = tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples)
+        height, width = (_round_up(max(sides)) for sides in zip(*sizes, strict=True))
+        images = torch.zeros(len(samples), 3, height, width)
+        padding_mask = torch.ones(len(samples), height, width, dtype=torch.bool)
+        for row, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
+            images[row, :, :h, :w] = sample.image
+            padding_mask[row, :h, :w] = False
+        return Batch(
+            images=images,
+            padding_mask=padding_mask,
+            sizes=sizes,
+            original_sizes=tuple(sample.original_size for sample in samples),
+            prompts=batch_prompts([sample.prompt for sample in samples], self.tokenize),
+            targets=tuple(sample.target for sample in samples),
+            image_ids=tuple(sample.image_id for sample in samples),
+        )
+
+
+def _round_up(length: int) -> int:
+    return -(-length // _MULTIPLE) * _MULTIPLE

@@ -1,0 +1,129 @@
+"""One referred person per index: photograph, prompt and target, as the network takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from torch import Tensor, distributed
+from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from uniphd.data.annotations import ReferredPerson
+from uniphd.data.images import read_image
+from uniphd.data.prompts import DrawPrompt
+from uniphd.data.scene import image_tensor, make_scene, make_target
+from uniphd.data.transforms import Transform
+from uniphd.prompts import Prompt
+from uniphd.structures import Size, Target
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the data set returns for one person.
+
+    Attributes:
+        image: (3, h, w) float, normalised.
+        prompt: in pixels of `image`.
+        target: of one person.
+        image_id: of the annotation file.
+        original_size: (height, width) of the photograph.
+    """
+
+    image: Tensor
+    prompt: Prompt
+    target: Target
+    image_id: int
+    original_size: Size
+
+
+class Draw(NamedTuple):
+    """Which sample, and in which epoch: together with the seed all that a sample depends on."""
+
+    epoch: int
+    item: int
+
+
+class RefHumanDataset(Dataset[Sample]):
+    """Referred people with their photographs.
+
+    A sample depends on (seed, epoch, index) and on nothing else, so any number of workers and a
+    resumed run draw the same. `EpochSampler` hands the epoch over with every index.
+
+    Args:
+        records: the people, in the order of the indices.
+        image_folder: where their `file_name` starts.
+        transform: changes photograph and annotation together.
+        prompt: draws the prompt.
+        seed: of every random number.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ReferredPerson],
+        image_folder: Path | str,
+        transform: Transform,
+        prompt: DrawPrompt,
+        seed: int = 0,
+    ) -> None:
+        self.records = tuple(records)
+        self.image_folder = Path(image_folder)
+        self.transform = transform
+        self.prompt = prompt
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw | int) -> Sample:
+        """The sample of an epoch and index; a bare index is taken in epoch 0.
+
+        Raises:
+            ImageError: the photograph is missing or damaged.
+        """
+        epoch, index = draw if isinstance(draw, tuple) else Draw(epoch=0, item=draw)
+        person = self.records[index]
+        scene = make_scene(read_image(self.image_folder / person.file_name, person.size), person)
+        scene = self.transform(scene, self._random("transform", epoch, index))
+        return Sample(
+            image=image_tensor(scene.image),
+            prompt=self.prompt(scene, self._random("prompt", epoch, index)),
+            target=make_target(scene),
+            image_id=person.image_id,
+            original_size=person.size,
+        )
+
+    def _random(self, purpose: str, epoch: int, index: int) -> Random:
+        """A stream of its own for every purpose; `Random` hashes the string with SHA-512."""
+        return Random(f"{purpose}/{self.seed}/{epoch}/{index}")
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Indices together with their epoch, so that persistent workers learn of it.
+
+    Every process takes its share, with a few repeated where the number does not divide. Lightning
+    recognises a `DistributedSampler`: it keeps it in a distributed run and calls `set_epoch`.
+
+    Args:
+        dataset: what the indices are of.
+        shuffle: whether to permute, differently in every epoch.
+        seed: of the permutation, the same in every process.
+    """
+
+    def __init__(self, dataset: Dataset[Sample], shuffle: bool, seed: int = 0) -> None:
+        running = distributed.is_available() and distributed.is_initialized()
+        super().__init__(
+            dataset,
+            num_replicas=distributed.get_world_size() if running else 1,
+            rank=distributed.get_rank() if running else 0,
+            shuffle=shuffle,
+            seed=seed,
+        )
+
+    def __iter__(self) -> Iterator[Draw]:
+        """This process's draws of the epoch that `set_epoch` named."""
+        for index in super().__iter__():
+            yield Draw(self.epoch, index)

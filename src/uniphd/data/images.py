@@ -1,0 +1,129 @@
+"""Photographs of a data set: read as RGB in raw pixel order, and checked before training starts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from uniphd.data.annotations import ReferredPerson
+from uniphd.data.problems import Problem
+from uniphd.errors import ImageError
+from uniphd.structures import Size
+
+_DRAFT_SCALE = 8  # libjpeg's smallest: the whole stream is parsed and few pixels are computed
+
+
+def read_image(path: Path | str, size: Size | None = None) -> Image.Image:
+    """Read a photograph as RGB without applying its EXIF orientation.
+
+    COCO's annotations are in raw pixel coordinates, so a data set must not rotate.
+
+    Args:
+        path: the file.
+        size: (height, width) that the annotations state, or None to accept any.
+
+    Raises:
+        ImageError: the file is missing, damaged, of another size, larger than Pillow's limit of
+            178 million pixels, or of a pixel type without a natural range.
+    """
+    with _opened(Path(path), size) as image:
+        return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to 8-bit RGB.
+
+    Transparent pixels show white, 16-bit greys keep their high byte, CMYK and palettes go by
+    Pillow's conversion; floating point has no natural range.
+
+    Raises:
+        ValueError: the pixels are floating point.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    _require_range(image)
+    if image.mode.startswith("I"):
+        high_byte = np.asarray(image).astype(np.int64).clip(0, 0xFFFF) >> 8
+        return Image.fromarray(high_byte.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def verify_images(
+    people: Iterable[ReferredPerson], folder: Path, workers: int = 8
+) -> tuple[Problem, ...]:
+    """Check that every photograph exists, has the annotated size and decodes to its end.
+
+    Each file is read once, JPEGs at an eighth of their size.
+
+    Args:
+        people: records whose photographs to check.
+        folder: the image folder.
+        workers: threads.
+
+    Returns:
+        One problem per bad photograph, with the image ids that use it.
+    """
+    image_ids: dict[tuple[str, Size], list[int]] = defaultdict(list)
+    for person in people:
+        image_ids[person.file_name, person.size].append(person.image_id)
+    with ThreadPoolExecutor(workers) as pool:
+        flaws = pool.map(lambda key: _flaw(folder / key[0], key[1]), image_ids)
+        return tuple(
+            Problem("unusable image", f"image id {', '.join(map(str, ids))}: {flaw}", tuple(ids))
+            for ids, flaw in zip(image_ids.values(), flaws, strict=True)
+            if flaw is not None
+        )
+
+
+def _flaw(path: Path, size: Size) -> str | None:
+    """What is wrong with one photograph, or None."""
+    try:
+        with _opened(path, size) as image:
+            _require_range(image)
+            image.draft(None, (image.width // _DRAFT_SCALE, image.height // _DRAFT_SCALE))
+            image.load()
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def _require_range(image: Image.Image) -> None:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point numbers")
+
+
+@contextmanager
+def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
+    """An opened photograph of the right size; whatever goes wrong inside becomes an ImageError."""
+    try:
+        with Image.open(path) as image:
+            if size is not None and image.size != (size[1], size[0]):
+                raise ImageError(
+                    f"{path} has {image.width} x {image.height} pixels and its annotation says "
+                    f"{size[1]} x {size[0]}; fetch the original photograph."
+                )
+            yield image
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist; add the photograph.") from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{path} has more than 178 million pixels; scale the photograph down."
+        ) from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path} is no picture that Pillow can read; replace it.") from None
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"{path} cannot be read ({reason}); replace the photograph.") from error

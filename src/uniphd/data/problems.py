@@ -1,0 +1,70 @@
+"""What is wrong with a data set, collected first and then raised at once or skipped and counted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from uniphd.errors import ConfigError, UniPHDError
+
+OnError: TypeAlias = Literal["raise", "skip"]
+
+_SHOWN = 10
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, in one sentence.
+
+    Attributes:
+        kind: a short name to count by, such as "empty mask".
+        message: the sentence; it names the file, the ids, the field and what to do.
+        image_ids: the image ids that cannot be used because of it.
+    """
+
+    kind: str
+    message: str
+    image_ids: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def settle(
+    problems: Sequence[Problem], on_error: OnError, error: type[UniPHDError], where: str
+) -> None:
+    """Raise one `error` that lists the problems, or log how many of each kind are skipped.
+
+    Args:
+        problems: what was found; with none, nothing happens.
+        on_error: "raise" or "skip".
+        error: the class to raise.
+        where: the file or folder that was looked at.
+
+    Raises:
+        UniPHDError: of class `error`, with the first ten problems and their total number.
+        ConfigError: `on_error` is neither of the two words.
+    """
+    if on_error not in get_args(OnError):
+        raise ConfigError(f"on_error is {on_error!r}; set it to 'raise' or 'skip'.")
+    if not problems:
+        return
+    if on_error == "raise":
+        raise error(_listing(problems, where))
+    counts = Counter(problem.kind for problem in problems)
+    kinds = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
+    _logger.warning("%s: skipped what has a problem: %s", where, kinds)
+
+
+def _listing(problems: Sequence[Problem], where: str) -> str:
+    shown = [f"  {problem}" for problem in problems[:_SHOWN]]
+    rest = len(problems) - len(shown)
+    total = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    head = f"{where} has {total}; correct it or leave the people concerned out with on_error=skip:"
+    tail = [f"  ... and {rest} more."] if rest else []
+    return "\n".join([head, *shown, *tail])

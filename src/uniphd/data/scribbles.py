@@ -1,0 +1,100 @@
+"""Strokes drawn at random inside a mask, as RefHuman's scribbles were.
+
+Four control points of the eroded mask, sorted by row, make a cubic Bezier curve; twelve of its
+points, rounded down, are the scribble.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from uniphd.data.fields import SCRIBBLE_POINTS
+
+_CURVE_STEPS = 100  # of which every twelfth part is kept: floor(k * 100 / 12), k = 1..12
+_CONTROL_POINTS = 4
+
+# Official release: a square of 10 pixels, 3 fewer whenever less than 50 pixels are left.
+_EROSIONS = (10, 7, 4, 1)
+_LEAST_PIXELS = 50
+_ATTEMPTS = 10
+
+
+def draw_scribble(mask: npt.NDArray[np.uint8], random: Random) -> npt.NDArray[np.float32]:
+    """Draw a stroke whose twelve points all lie on the mask.
+
+    The mask is eroded less and less until a curve stays inside. On a mask where none does (a thin
+    or ragged one) the stroke shrinks to the pixel that is deepest inside.
+
+    Args:
+        mask: (h, w), above 0 on the person, at least one pixel.
+        random: where the control points come from.
+
+    Returns:
+        (12, 2) x, y, whole numbers.
+    """
+    rows, columns = _extent(mask, margin=max(_EROSIONS))
+    window = mask[rows, columns]
+    origin = np.array([columns.start, rows.start], dtype=np.float32)
+    for erosion in _EROSIONS:
+        # Outside of the window counts as person: the border of the picture does not erode.
+        eroded = ndimage.minimum_filter(window, erosion, mode="constant", cval=1)
+        stroke = _stroke_inside(window, eroded, random)
+        if stroke is not None:
+            return stroke + origin
+    y, x = _deepest_pixel(window)
+    return np.tile(np.array([[x, y]], dtype=np.float32), (SCRIBBLE_POINTS, 1)) + origin
+
+
+def bezier(control: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The twelve kept points (12, 2) of the cubic Bezier curve through control points (4, 2)."""
+    steps = np.arange(1, SCRIBBLE_POINTS + 1) * _CURVE_STEPS // SCRIBBLE_POINTS
+    t = (steps / _CURVE_STEPS)[:, None]
+    s = 1 - t
+    weights = np.hstack([s**3, 3 * s**2 * t, 3 * s * t**2, t**3])
+    curve: npt.NDArray[np.float64] = weights @ control
+    return curve
+
+
+def on_mask(points: npt.NDArray[np.floating], mask: npt.NDArray[np.uint8]) -> bool:
+    """Whether the pixels of all points (P, 2) belong to the mask (h, w)."""
+    height, width = mask.shape
+    x, y = np.floor(points).astype(np.int64).T
+    if x.min() < 0 or y.min() < 0 or x.max() >= width or y.max() >= height:
+        return False
+    return bool((mask[y, x] > 0).all())
+
+
+def _stroke_inside(
+    mask: npt.NDArray[np.uint8], eroded: npt.NDArray[np.uint8], random: Random
+) -> npt.NDArray[np.float32] | None:
+    """A stroke with control points in `eroded` that stays in `mask`, or None."""
+    pixels = np.flatnonzero(eroded)
+    if len(pixels) < _LEAST_PIXELS:
+        return None
+    for _ in range(_ATTEMPTS):
+        chosen = sorted(random.sample(range(len(pixels)), _CONTROL_POINTS))  # row by row
+        y, x = np.unravel_index(pixels[chosen], eroded.shape)
+        stroke = np.floor(bezier(np.stack([x, y], axis=1).astype(np.float64)))
+        if on_mask(stroke, mask):
+            return stroke.astype(np.float32)
+    return None
+
+
+def _extent(mask: npt.NDArray[np.uint8], margin: int) -> tuple[slice, slice]:
+    """Rows and columns of the mask's bounding box, with a margin inside the picture."""
+    slices = []
+    for axis in (1, 0):
+        used = np.flatnonzero(mask.any(axis=axis))
+        slices.append(slice(max(0, int(used[0]) - margin), int(used[-1]) + 1 + margin))
+    return slices[0], slices[1]
+
+
+def _deepest_pixel(mask: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Row and column of the pixel farthest from the mask's outline."""
+    depth = ndimage.distance_transform_cdt(np.pad(mask > 0, 1), metric="chessboard")
+    y, x = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return int(y) - 1, int(x) - 1

@@ -1,0 +1,128 @@
+"""Preprocessing: what happens to a photograph and its annotation before the network sees them.
+
+Every number comes from RefHuman's official release, which follows DETR. Random numbers come only
+from the generator in the call, so that a draw depends on nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import Protocol
+
+from uniphd.data.scene import Scene, crop, flip, resize, resized_size
+from uniphd.errors import ConfigError
+
+_CROP_ATTEMPTS = 10
+
+# Whole words, and the compounds in which the word keeps its meaning: leftmost, left-handed.
+_SIDES = re.compile(r"\b(left|right)(?=(?:most|hand|handed|side)?\b)", re.IGNORECASE)
+
+
+class Transform(Protocol):
+    """A change of a scene with random numbers from `random`."""
+
+    def __call__(self, scene: Scene, random: Random) -> Scene:
+        """Return the changed scene."""
+        ...
+
+
+class EvaluationTransform:
+    """Resize so that the shorter side is `size` unless the longer side would exceed `max_size`.
+
+    Args:
+        size: wanted shorter side, pixels.
+        max_size: limit of the longer side, pixels.
+    """
+
+    def __init__(self, size: int = 640, max_size: int = 640) -> None:
+        self.size = size
+        self.max_size = max_size
+
+    def __call__(self, scene: Scene, random: Random) -> Scene:
+        """Resize; nothing is random here."""
+        return resize(scene, resized_size(scene.size, self.size, self.max_size))
+
+
+class TrainingTransform:
+    """Random flip, then a random resize, every second time after a random crop.
+
+    A crop that loses the person is drawn again, after ten failures left out. (The official release
+    draws another person instead.)
+
+    Args:
+        scales: shorter sides of the final resize, one drawn at random.
+        max_size: limit of the longer side, pixels.
+        flip_probability: how often the scene is mirrored.
+        crop_probability: how often it is cropped.
+        crop_scales: shorter sides of the resize before a crop, one drawn at random.
+        crop_size: smallest and largest side of the crop, each side drawn for itself.
+
+    Raises:
+        ConfigError: a probability outside of [0, 1], no scale, or a crop range that is empty.
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[int] = (360, 392, 416, 480, 512, 544, 576, 608, 640),
+        max_size: int = 640,
+        flip_probability: float = 0.5,
+        crop_probability: float = 0.5,
+        crop_scales: Sequence[int] = (400, 500, 600),
+        crop_size: Sequence[int] = (384, 600),
+    ) -> None:
+        if not (0 <= flip_probability <= 1 and 0 <= crop_probability <= 1):
+            raise ConfigError("A probability of the training transform is outside of [0, 1].")
+        if min(len(scales), len(crop_scales)) == 0 or min(*scales, *crop_scales) < 1:
+            raise ConfigError("The training transform needs scales and crop_scales above 0.")
+        if len(crop_size) != 2 or not 1 <= crop_size[0] <= crop_size[1]:
+            raise ConfigError(f"crop_size is {list(crop_size)}; give [smallest, largest].")
+        self.scales = tuple(scales)
+        self.max_size = max_size
+        self.flip_probability = flip_probability
+        self.crop_probability = crop_probability
+        self.crop_scales = tuple(crop_scales)
+        self.crop_size = (crop_size[0], crop_size[1])
+
+    def __call__(self, scene: Scene, random: Random) -> Scene:
+        """Draw and apply one augmentation."""
+        if random.random() < self.flip_probability:
+            scene = replace(flip(scene), caption=mirror_caption(scene.caption))
+        if random.random() < self.crop_probability:
+            scene = self._crop(scene, random)
+        shorter_side = random.choice(self.scales)
+        return resize(scene, resized_size(scene.size, shorter_side, self.max_size))
+
+    def _crop(self, scene: Scene, random: Random) -> Scene:
+        """Resize and cut out a random window that shows the person."""
+        scaled = resize(scene, resized_size(scene.size, random.choice(self.crop_scales)))
+        for _ in range(_CROP_ATTEMPTS):
+            width = self._side(scaled.image.width, random)
+            height = self._side(scaled.image.height, random)
+            top = random.randint(0, scaled.image.height - height)
+            left = random.randint(0, scaled.image.width - width)
+            window = crop(scaled, top, left, (height, width))
+            if window.shows_person:
+                return window
+        return scene
+
+    def _side(self, available: int, random: Random) -> int:
+        smallest, largest = self.crop_size
+        return random.randint(min(smallest, available), min(largest, available))
+
+
+def mirror_caption(caption: str) -> str:
+    """Exchange the words left and right, keeping their case; "bright" is left alone.
+
+    (The official release replaces substrings and makes "bleft" of "bright".)
+    """
+    return _SIDES.sub(lambda match: _opposite(match[0]), caption)
+
+
+def _opposite(word: str) -> str:
+    other = "right" if word.lower() == "left" else "left"
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other

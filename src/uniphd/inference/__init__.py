@@ -1,0 +1,1 @@
+"""From predictions to people in the photograph's pixels."""

@@ -1,0 +1,1 @@
+"""Training losses: matching of queries to people, and what is summed over the pairs."""

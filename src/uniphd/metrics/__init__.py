@@ -1,0 +1,1 @@
+"""Evaluation of poses, masks and boxes."""

@@ -1,0 +1,1 @@
+"""Training and validation with Lightning; the only place that knows it."""

@@ -1,0 +1,137 @@
+"""The LightningModule: what a training and a validation step are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from uniphd.checkpoints.load import CONFIG_KEY, portable_config
+from uniphd.checkpoints.store import ModelConfig
+from uniphd.inference.postprocess import Answers
+from uniphd.inference.predict import predict_answers
+from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.targets import count_instances
+from uniphd.metrics.evaluator import RefHumanEvaluator
+from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import PromptKind
+from uniphd.structures import Batch
+from uniphd.training.optim import parameter_groups
+
+# Losses of the final layer that are worth a place in the progress bar.
+_SHOWN = ("final/class", "final/keypoints", "final/oks", "final/dice")
+
+
+class RefHumanModule(LightningModule):
+    """Trains and validates a network on referred people.
+
+    Validation runs one loader per prompt kind, in the order of the data module's `val_prompts`, and
+    logs `val/<kind>/<metric>` and the mean over kinds as `val/mean/<metric>`.
+
+    Args:
+        model: the network.
+        criterion: the loss.
+        model_config: how to rebuild the network; stored in checkpoints.
+        optimizer: parameter groups -> optimizer.
+        scheduler: optimizer -> learning rate schedule, or None for a constant rate.
+        lr: base learning rate.
+        weight_decay: base weight decay.
+        rules: exceptions by parameter name, see `parameter_groups`.
+        interval: "epoch" or "step", when the schedule advances.
+        top_k: predictions per picture that count for AP; 20 in RefHuman's protocol.
+    """
+
+    def __init__(
+        self,
+        model: UniPHD,
+        criterion: SetCriterion,
+        model_config: ModelConfig,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        lr: float = 1e-4,
+        weight_decay: float = 1e-4,
+        rules: Sequence[Mapping[str, Any]] = (),
+        interval: str = "epoch",
+        top_k: int = 20,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.criterion = criterion
+        self.model_config = model_config
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.rules = rules
+        self.interval = interval
+        self.top_k = top_k
+        self.evaluators: dict[PromptKind, RefHumanEvaluator] = {}
+        self.results: dict[str, dict[str, float]] = {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        predictions = self.model(batch.images, batch.padding_mask, batch.sizes, batch.prompts)
+        num_instances = count_instances(batch.targets, self.device)
+        result = self.criterion(predictions, batch.targets, self.model.mask_head, num_instances)
+        size = len(batch)
+        self.log("train/loss", result.total, prog_bar=True, batch_size=size)
+        for name, value in result.losses.items():
+            self.log(f"train/{name}", value, prog_bar=name in _SHOWN, batch_size=size)
+        return result.total  # type: ignore[no-any-return]
+
+    def on_validation_epoch_start(self) -> None:
+        """Start every prompt kind's evaluation anew."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.evaluators = {kind: RefHumanEvaluator(data.val_records) for kind in data.val_prompts}
+
+    def validation_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, list[Answers]]:
+        """Collect the answers to one batch of one prompt kind, and hand them to callbacks."""
+        evaluator = list(self.evaluators.values())[dataloader_idx]
+        answers = predict_answers(self.model, batch, self.top_k)
+        for image_id, answer in zip(batch.image_ids, answers, strict=True):
+            evaluator.update(image_id, answer)
+        return {"answers": answers}
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute and log every prompt kind's metrics and their mean over the kinds."""
+        self.results = {kind: evaluator.compute() for kind, evaluator in self.evaluators.items()}
+        names = next(iter(self.results.values())).keys()
+        mean = {
+            name: sum(result[name] for result in self.results.values()) / len(self.results)
+            for name in names
+        }
+        for kind, result in {**self.results, "mean": mean}.items():
+            self.log_dict({f"val/{kind}/{name}": value for name, value in result.items()})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer over named parameter groups, and its schedule."""
+        groups = parameter_groups(
+            self.model.named_parameters(), self.lr, self.weight_decay, self.rules
+        )
+        optimizer = self.make_optimizer(groups)
+        if self.make_scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self.make_scheduler(optimizer), "interval": self.interval}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store how to rebuild the network, as plain values, beside its weights."""
+        checkpoint[CONFIG_KEY] = portable_config(self.model_config, self.model)
+
+
+def parameter_table(model: torch.nn.Module) -> dict[str, int]:
+    """Number of parameters per part of the network, largest first, with the sum as `total`."""
+    parts = {
+        name: sum(parameter.numel() for parameter in part.parameters())
+        for name, part in model.named_children()
+    }
+    ordered = dict(sorted(parts.items(), key=lambda item: -item[1]))
+    return {**ordered, "total": sum(parts.values())}

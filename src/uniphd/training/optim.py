@@ -1,0 +1,77 @@
+"""Parameter groups by name: which parameters learn how fast."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+
+from uniphd.errors import ConfigError
+
+
+def parameter_groups(
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    lr: float,
+    weight_decay: float,
+    rules: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Sort trainable parameters into optimizer groups.
+
+    Args:
+        named_parameters: of the network.
+        lr: learning rate of parameters that no rule names.
+        weight_decay: of the same.
+        rules: each has a regular expression `pattern` that is searched in the parameter's name, and
+            `lr` or `weight_decay` or both; the first rule that matches decides.
+
+    Returns:
+        Groups with `name`, `params`, `lr` and `weight_decay`; empty ones are left out.
+
+    Raises:
+        ConfigError: a rule lacks its pattern, or none of the parameters matches it.
+    """
+    named = list(named_parameters)
+    for rule in rules:
+        pattern = rule.get("pattern")
+        if not pattern or not any(re.search(pattern, name) for name, _ in named):
+            raise ConfigError(
+                f"The optimizer rule {dict(rule)} matches no parameter; its `pattern` is searched "
+                f"in names such as '{named[0][0]}'."
+            )
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in named:
+        if not parameter.requires_grad:
+            continue
+        rule = next((rule for rule in rules if re.search(rule["pattern"], name)), {})
+        label = str(rule.get("pattern", "default"))
+        group = groups.setdefault(
+            label,
+            {
+                "name": label,
+                "params": [],
+                "lr": rule.get("lr", lr),
+                "weight_decay": rule.get("weight_decay", weight_decay),
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LRScheduler:
+    """Linear warm-up from a hundredth of the rate, then a cosine down to zero.
+
+    Raises:
+        ConfigError: the schedule is not longer than its warm-up.
+    """
+    if total_steps <= warmup_steps:
+        raise ConfigError(
+            f"The cosine schedule has total_steps={total_steps}, which is not more than "
+            f"warmup_steps={warmup_steps}; set trainer.max_steps."
+        )
+    warmup = LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps)
+    cosine = CosineAnnealingLR(optimizer, T_max=total_steps - warmup_steps)
+    return SequentialLR(optimizer, [warmup, cosine], milestones=[warmup_steps])

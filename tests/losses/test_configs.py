@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from uniphd.losses.criterion import LOSS_NAMES, MASK_LOSSES, OFFICIAL_WEIGHTS, SetCriterion
+from uniphd.losses.matcher import HungarianMatcher
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def _build(name: str, *overrides: str) -> SetCriterion:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(None, overrides=[f"+loss={name}", *overrides])
+    criterion = instantiate(config.loss)
+    assert isinstance(criterion, SetCriterion)
+    return criterion
+
+
+def test_default_is_official() -> None:
+    criterion = _build("default")
+    assert criterion.weights == OFFICIAL_WEIGHTS
+    assert set(criterion.weights) == set(LOSS_NAMES)
+    assert criterion.matcher == HungarianMatcher()
+    assert not criterion.aux_masks
+
+
+def test_no_mask_drops_exactly_the_masks() -> None:
+    criterion = _build("no_mask")
+    assert set(criterion.weights) == set(LOSS_NAMES) - set(MASK_LOSSES)
+    assert not criterion.uses_masks
+
+
+@pytest.mark.parametrize("name", ["default", "no_mask"])
+def test_a_weight_can_be_overridden(name: str) -> None:
+    assert _build(name, "loss.weights.keypoints=2").weights["keypoints"] == 2

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from uniphd.losses.boxes import giou_loss
+from uniphd.losses.keypoints import oks_loss
+from uniphd.losses.matcher import HungarianMatcher
+from uniphd.losses.targets import StackedTargets, stack_masks, stack_targets
+from uniphd.models.outputs import LayerPrediction, SelectionPrediction
+from uniphd.structures import Target
+
+MakeTarget = Callable[..., Target]
+MakeLayer = Callable[..., LayerPrediction]
+
+
+def _cheapest_total(cost: Tensor) -> float:
+    """By trying every assignment of (Q, N) with N at most Q."""
+    queries, people = cost.shape
+    return min(
+        sum(float(cost[q, n]) for n, q in enumerate(chosen))
+        for chosen in itertools.permutations(range(queries), people)
+    )
+
+
+def test_several_people_get_the_cheapest_assignment(
+    make_layer: MakeLayer, make_target: MakeTarget
+) -> None:
+    counts = (3, 0, 1, 2)
+    targets = stack_targets([make_target(count) for count in counts])
+    layer = make_layer(len(counts))
+    matcher = HungarianMatcher()
+    match = matcher(layer, targets)
+    cost = matcher.cost(layer, targets).detach()
+    for image, count in enumerate(counts):
+        mine = match.image == image
+        queries, people = match.query[mine], match.person[mine]
+        assert sorted(people.tolist()) == list(range(count))
+        assert len(set(queries.tolist())) == count
+        total = cost[image, queries, people].sum().item()
+        assert total == pytest.approx(_cheapest_total(cost[image, :, :count]), abs=1e-4)
+
+
+def test_cost_adds_up_as_documented(make_layer: MakeLayer, make_target: MakeTarget) -> None:
+    target, layer = make_target(1), make_layer(1)
+    cost = HungarianMatcher().cost(layer, stack_targets([target]))[0, :, 0]
+    p = layer.logits[0, :, 1].sigmoid()
+    focal = 0.25 * (1 - p) ** 2 * -p.log() - 0.75 * p**2 * -(1 - p).log()
+    box = (layer.boxes[0] - target.boxes).abs().sum(-1)
+    keypoints = ((layer.keypoints[0] - target.keypoints).abs().sum(-1) * target.visibility).sum(-1)
+    giou = giou_loss(layer.boxes[0], target.boxes)
+    oks = oks_loss(layer.keypoints[0], target.keypoints, target.visibility, target.area)
+    torch.testing.assert_close(cost, 2 * focal + 5 * box + 2 * giou + 10 * keypoints + 4 * oks)
+
+
+def test_one_person_per_image_takes_the_minimum_without_scipy(
+    make_layer: MakeLayer, make_target: MakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = stack_targets([make_target(count) for count in (1, 0, 1)])
+    layer = make_layer(3)
+    matcher = HungarianMatcher()
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)  # importing it would now fail
+    match = matcher(layer, targets)
+    expected = matcher.cost(layer, targets)[:, :, 0].argmin(1)
+    assert match.image.tolist() == [0, 2]
+    assert match.query.tolist() == expected[[0, 2]].tolist()
+    assert match.person.tolist() == [0, 0]
+
+
+def test_no_people_at_all(make_layer: MakeLayer, make_target: MakeTarget) -> None:
+    match = HungarianMatcher()(make_layer(2), stack_targets([make_target(0), make_target(0)]))
+    assert match.image.shape == match.query.shape == match.person.shape == (0,)
+    assert match.image.dtype == match.query.dtype == torch.int64
+
+
+def test_perfect_queries_are_found(make_layer: MakeLayer, make_target: MakeTarget) -> None:
+    targets = stack_targets([make_target(2), make_target(1)])
+    layer = make_layer(2)
+    with torch.no_grad():
+        for image, query, person in [(0, 4, 0), (0, 1, 1), (1, 5, 0)]:
+            layer.boxes[image, query] = targets.boxes[image, person]
+            layer.keypoints[image, query] = targets.keypoints[image, person]
+    match = HungarianMatcher()(layer, targets)
+    pairs = zip(match.image.tolist(), match.query.tolist(), match.person.tolist(), strict=True)
+    assert sorted(pairs) == [(0, 1, 1), (0, 4, 0), (1, 5, 0)]
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (2, 1)])
+def test_non_finite_costs_are_avoided_and_counted(
+    make_layer: MakeLayer, make_target: MakeTarget, counts: tuple[int, ...]
+) -> None:
+    targets = stack_targets([make_target(count) for count in counts])
+    layer = make_layer(2)
+    best = HungarianMatcher()(layer, targets)
+    assert best.non_finite == 0
+    with torch.no_grad():
+        layer.boxes[0, best.query[0]] = float("nan")
+        layer.keypoints[1, best.query[-1]] = float("inf")
+    match = HungarianMatcher()(layer, targets)
+    assert match.non_finite == 2 * max(counts)
+    assert best.query[0] not in match.query[match.image == 0]
+    assert best.query[-1] not in match.query[match.image == 1]
+
+
+def test_everything_nan_still_gives_pairs(make_layer: MakeLayer, make_target: MakeTarget) -> None:
+    layer = make_layer(1)
+    broken = dataclasses.replace(layer, logits=torch.full_like(layer.logits, float("nan")))
+    for people in (1, 3):
+        match = HungarianMatcher()(broken, stack_targets([make_target(people)]))
+        assert len(set(match.query.tolist())) == people
+
+
+def test_more_people_than_queries(make_layer: MakeLayer, make_target: MakeTarget) -> None:
+    match = HungarianMatcher()(make_layer(1, queries=2), stack_targets([make_target(5)]))
+    assert sorted(match.query.tolist()) == [0, 1]
+    assert len(set(match.person.tolist())) == 2
+
+
+def test_selection_is_matched_without_boxes(make_layer: MakeLayer, make_target: MakeTarget) -> None:
+    targets, layer = stack_targets([make_target(1)]), make_layer(1)
+    selection = SelectionPrediction(layer.logits, layer.keypoints)
+    boxless = HungarianMatcher(box_cost=0, giou_cost=0)
+    cost = HungarianMatcher().cost(selection, targets)
+    torch.testing.assert_close(cost, boxless.cost(layer, targets))
+
+
+def test_masks_take_part_where_they_are_given(
+    make_layer: MakeLayer, make_target: MakeTarget
+) -> None:
+    target, layer = make_target(1, (4, 6)), make_layer(1)
+    targets: StackedTargets = stack_targets([target])
+    masks = stack_masks([target], (4, 6))
+    matcher = HungarianMatcher(mask_cost=1e3, dice_cost=1e3)
+    right = 20 * masks[:, 0].float() - 10
+    for query in range(6):
+        logits = -right[:, None].repeat(1, 6, 1, 1)
+        logits[:, query] = right
+        assert matcher(layer, targets, logits, masks).query.tolist() == [query]
+
+
+def test_autocast_does_not_change_the_costs(make_layer: MakeLayer, make_target: MakeTarget) -> None:
+    target, layer = make_target(1, (16, 16)), make_layer(1)
+    targets, masks = stack_targets([target]), stack_masks([target], (16, 16))
+    logits = torch.randn(1, 6, 16, 16, generator=torch.Generator().manual_seed(0))
+    nearly = logits[:, :1] + torch.linspace(0, 1e-3, 6)[None, :, None, None]
+    matcher = HungarianMatcher(0, 0, 0, 0, 0, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = matcher(layer, targets, nearly, masks)
+    assert lowered.query.tolist() == matcher(layer, targets, nearly, masks).query.tolist()

@@ -1,0 +1,150 @@
+"""Properties of the whole network that hold for any weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.matcher import HungarianMatcher
+from uniphd.models.outputs import Predictions
+from uniphd.models.tokenizer import HashTokenizer
+from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import (
+    BoxPrompt,
+    PointPrompt,
+    Prompt,
+    PromptBatch,
+    ScribblePrompt,
+    TextPrompt,
+    batch_prompts,
+)
+from uniphd.structures import Target
+
+SIZES = ((64, 96), (80, 60), (48, 48), (80, 96))
+PROMPTS: tuple[Prompt, ...] = (
+    TextPrompt("the girl on the left with a red hat"),
+    PointPrompt(torch.tensor([20.0, 30.0])),
+    ScribblePrompt(torch.rand(12, 2, generator=torch.Generator().manual_seed(0)) * 40),
+    BoxPrompt(torch.tensor([5.0, 6.0, 60.0, 70.0])),
+)
+
+
+def batch(*indices: int) -> PromptBatch:
+    return batch_prompts([PROMPTS[index] for index in indices], HashTokenizer())
+
+
+def pictures(*indices: int) -> tuple[torch.Tensor, torch.Tensor, tuple[tuple[int, int], ...]]:
+    images = torch.zeros(len(indices), 3, 80, 96)
+    padding = torch.ones(len(indices), 80, 96, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(1)
+    all_images = torch.randn(len(SIZES), 3, 80, 96, generator=generator)
+    for row, index in enumerate(indices):
+        height, width = SIZES[index]
+        images[row, :, :height, :width] = all_images[index, :, :height, :width]
+        padding[row, :height, :width] = False
+    return images, padding, tuple(SIZES[index] for index in indices)
+
+
+def predict(network: UniPHD, *indices: int) -> Predictions:
+    with torch.no_grad():
+        return network(*pictures(*indices), batch(*indices))
+
+
+def test_shapes(tiny_network: UniPHD) -> None:
+    predictions = predict(tiny_network, 0, 1, 2, 3)
+    final = predictions.final
+    assert len(predictions.layers) == 2
+    assert final.logits.shape == (4, 3, 2)
+    assert final.boxes.shape == (4, 3, 4)
+    assert final.keypoints.shape == (4, 3, 17, 2)
+    assert final.visibility_logits.shape == (4, 3, 17)
+    assert predictions.selection.keypoints.shape == (4, 3, 17, 2)
+    masks = tiny_network.mask_head(predictions.mask_features, final.embedding, final.centre)
+    assert masks.shape == (4, 3, 80, 96)
+
+
+@pytest.mark.parametrize("index", range(4), ids=["text", "point", "scribble", "box"])
+def test_a_mixed_batch_answers_as_each_picture_alone(tiny_network: UniPHD, index: int) -> None:
+    mixed, alone = predict(tiny_network, 3, 1, 0, 2), predict(tiny_network, index)
+    row = (3, 1, 0, 2).index(index)
+    for name in ("logits", "boxes", "keypoints", "visibility_logits"):
+        ours, expected = getattr(mixed.final, name)[row], getattr(alone.final, name)[0]
+        torch.testing.assert_close(ours, expected, atol=2e-5, rtol=0, msg=name)
+
+
+def test_masks_of_chosen_queries_equal_those_of_all(tiny_network: UniPHD) -> None:
+    predictions = predict(tiny_network, 0, 1)
+    final, head = predictions.final, tiny_network.mask_head
+    with torch.no_grad():
+        everything = head(predictions.mask_features, final.embedding, final.centre)
+        chosen = head(predictions.mask_features, final.embedding[:, 1:2], final.centre[:, 1:2])
+    torch.testing.assert_close(chosen[:, 0], everything[:, 1], atol=1e-4, rtol=1e-4)
+
+
+def test_the_prompt_changes_the_answer(tiny_network: UniPHD) -> None:
+    images, padding, sizes = pictures(0)
+    with torch.no_grad():
+        answers = [
+            tiny_network(images, padding, sizes, batch(index)).final.embedding for index in range(4)
+        ]
+    for first in range(4):
+        for second in range(first):
+            assert (answers[first] - answers[second]).abs().max() > 1e-3
+
+
+def test_every_parameter_gets_a_gradient(tiny_network: UniPHD) -> None:
+    """With all prompt kinds in the batch; last layers that start at zero would block it."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in tiny_network.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise, alpha=0.02)
+    predictions = tiny_network.train()(*pictures(0, 1, 2, 3), batch(0, 1, 2, 3))
+    targets = [person(size) for size in SIZES]
+    criterion = SetCriterion(HungarianMatcher())
+    criterion(predictions, targets, tiny_network.mask_head, 4.0).total.backward()
+    # A softmax over a single point's or the queries' keys does not depend on the keys' bias.
+    without = [
+        name
+        for name, parameter in tiny_network.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert without == []
+
+
+def test_gradients_look_forward_twice(tiny_network: UniPHD) -> None:
+    """A layer's own keypoint loss trains the refinement before it, but no earlier one."""
+    head0, head1 = tiny_network.heads[0], tiny_network.heads[1]
+    for head in (head0, head1):
+        torch.nn.init.normal_(head.keypoint_mlp.layers[-1].weight)
+    predictions = tiny_network(*pictures(1), batch(1))
+    predictions.final.keypoints.sum().backward()
+    assert head0.keypoint_mlp.layers[-1].weight.grad.abs().max() > 0
+    assert tiny_network.query_selection.keypoint_mlp.layers[-1].weight.grad is None
+
+
+def person(size: tuple[int, int]) -> Target:
+    generator = torch.Generator().manual_seed(2)
+    masks = torch.zeros(1, *size, dtype=torch.bool)
+    masks[:, 10:40, 10:40] = True
+    return Target(
+        labels=torch.tensor([1]),
+        boxes=torch.tensor([[0.4, 0.5, 0.3, 0.4]]),
+        keypoints=torch.rand(1, 17, 2, generator=generator),
+        visibility=torch.ones(1, 17),
+        area=torch.tensor([0.1]),
+        masks=masks,
+    )
+
+
+def test_prompts_outside_the_canvas_are_clamped(tiny_network: UniPHD) -> None:
+    images, padding, sizes = pictures(3)
+    inside = batch_prompts([PointPrompt(torch.tensor([96.0, 80.0]))], HashTokenizer())
+    outside = replace(inside, points=torch.tensor([[[500.0, 900.0]]]))
+    with torch.no_grad():
+        expected = tiny_network(images, padding, sizes, inside).final.keypoints
+        actual = tiny_network(images, padding, sizes, outside).final.keypoints
+    torch.testing.assert_close(actual, expected)

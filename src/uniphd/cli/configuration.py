@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,12 @@ from uniphd.errors import UniPHDError
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 from uniphd.training.module import parameter_table
+
+_NOISE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"The number of training batches .* is smaller than the logging interval",
+    r"The '.*_dataloader' does not have many workers",
+)
 
 
 def config_dir() -> Path:
@@ -61,15 +69,24 @@ def fill_resolvers() -> None:
     OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
 
 
-def _timm_channels(name: str) -> list[int]:
-    """Channels of a timm model's last four feature maps."""
+def silence_noise() -> None:
+    """Hide what Lightning prints in every run and no user can act upon."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
+    )
+
+
+def _timm_channels(name: str, index: int) -> int:
+    """Channels of one of a timm model's last four feature maps."""
     import timm
     import torch
 
     with torch.device("meta"):
         model = timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1))
     channels: list[int] = model.feature_info.channels()  # type: ignore[operator,union-attr]
-    return channels
+    return channels[index]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from uniphd.cli.configuration import (
     config_dir,
     exit_on_user_error,
     fill_resolvers,
+    silence_noise,
 )
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
@@ -65,6 +66,7 @@ def _hydra_main(config: DictConfig) -> None:
 def main() -> None:
     """Run the command."""
     fill_resolvers()
+    silence_noise()
     _hydra_main()
 
 

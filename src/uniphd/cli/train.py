@@ -21,6 +21,7 @@ from uniphd.cli.configuration import (
     exit_on_user_error,
     fill_resolvers,
     parameter_report,
+    silence_noise,
 )
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
@@ -50,6 +51,8 @@ def train(config: DictConfig) -> dict[str, float]:
     )
     tokenize = build_tokenizer(model_config.tokenizer)
     data: LightningDataModule = build(config.data, tokenize=tokenize)
+    if config.data.val_file is None and "checkpoint" in (config.callbacks or {}):
+        config.callbacks.checkpoint.monitor = None  # without validation there is no best one
     trainer: Trainer = build(
         config.trainer, callbacks=build_nodes(config.callbacks), logger=build_nodes(config.logger)
     )
@@ -82,6 +85,7 @@ def _hydra_main(config: DictConfig) -> float | None:
 def main() -> None:
     """Run the command."""
     fill_resolvers()
+    silence_noise()
     torch.set_float32_matmul_precision("high")
     _hydra_main()
 

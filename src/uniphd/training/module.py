@@ -25,7 +25,7 @@ from uniphd.structures import Batch
 from uniphd.training.optim import parameter_groups
 
 # Losses of the final layer that are worth a place in the progress bar.
-_SHOWN = ("final/class", "final/keypoints", "final/oks", "final/dice")
+_SHOWN = ("class", "keypoints", "oks", "dice")
 
 
 class RefHumanModule(LightningModule):
@@ -80,9 +80,15 @@ class RefHumanModule(LightningModule):
         num_instances = count_instances(batch.targets, self.device)
         result = self.criterion(predictions, batch.targets, self.model.mask_head, num_instances)
         size = len(batch)
-        self.log("train/loss", result.total, prog_bar=True, batch_size=size)
+        self.log("train/loss", result.total, batch_size=size)
         for name, value in result.losses.items():
-            self.log(f"train/{name}", value, prog_bar=name in _SHOWN, batch_size=size)
+            self.log(f"train/{name}", value, batch_size=size)
+        shown = {
+            name: result.losses[f"final/{name}"]
+            for name in _SHOWN
+            if f"final/{name}" in result.losses
+        }
+        self.log_dict({"loss": result.total, **shown}, prog_bar=True, logger=False, batch_size=size)
         return result.total  # type: ignore[no-any-return]
 
     def on_validation_epoch_start(self) -> None:

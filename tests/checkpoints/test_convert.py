@@ -1,0 +1,162 @@
+"""Foreign checkpoints: what is converted, what is refused, and that nothing in them runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.models.swin_transformer import checkpoint_filter_fn
+
+import uniphd
+from uniphd.checkpoints.convert import convert
+from uniphd.errors import CheckpointError
+from uniphd.models.backbone import Backbone
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def official(golden: Path) -> dict[str, torch.Tensor]:
+    """An official state dict with one layer of each kind and a small vocabulary."""
+    entries = json.loads((golden / "reference_state_dict.json").read_text())["entries"]
+    later = re.compile(
+        r"(encoder|decoder)\.layers\.[1-5]\.|(class|bbox|pose|visi)_embed\.[1-5]\.|layer\.\d*[1-9]"
+    )
+    state = {}
+    for entry in entries:
+        key, shape = entry["key"], list(entry["shape"])
+        if later.search(key) and "backbone" not in key.split(".")[0]:
+            continue
+        if "word_embeddings" in key:
+            shape[0] = 64
+        state[key] = torch.full(shape, 0.01)
+    return state
+
+
+def save(tmp_path: Path, state: dict[str, torch.Tensor], **extra: Any) -> Path:
+    path = tmp_path / "official.pth"
+    torch.save({"model": state, "args": argparse.Namespace(num_group=7), **extra}, path)
+    return path
+
+
+def test_official_checkpoint_becomes_a_model_folder(
+    tmp_path: Path, official: dict[str, torch.Tensor]
+) -> None:
+    official["transformer.enc_output.bias"] = torch.arange(256.0)
+    official["backbone.0.layers.0.downsample.norm.bias"] = torch.arange(384.0)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    source = save(tmp_path, official, optimizer=optimizer, epoch=3)
+    done = convert(source, tmp_path / "out")
+    network = uniphd.load_model(tmp_path / "out")
+    assert done.kind == "uniphd"
+    assert network.query_selection.num_queries == 7
+    assert len(network.decoder.layers) == 1
+    assert network.query_selection.projection.bias.tolist() == list(range(256))
+    moved = network.backbone.body.get_parameter("layers_1.downsample.norm.bias")
+    assert moved.tolist() == list(range(384))
+    assert not network.training
+
+
+def test_old_constants_and_parallel_prefix_are_accepted(
+    tmp_path: Path, official: dict[str, torch.Tensor]
+) -> None:
+    official["text_encoder.text_backbone.embeddings.position_ids"] = torch.arange(514)[None]
+    wrapped = {f"module.{key}": value for key, value in official.items()}
+    assert convert(save(tmp_path, wrapped), tmp_path / "out").converted > 300
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("controller.layers.0.bias"), r"1 entry missing \(mask_head.controller"),
+        (lambda s: s.update(surprise=torch.ones(1)), r"1 entry left over \(surprise\)"),
+        (
+            lambda s: s.update({"enc_pose": torch.ones(1), "x": torch.ones(1)}),
+            r"2 entries left over \(enc_pose, x\)",
+        ),
+        (
+            lambda s: s.update({"controller.layers.0.bias": torch.ones(3)}),
+            r"of another shape \(mask_head.controller.layers.0.bias \(3,\) instead of \(256,\)\)",
+        ),
+    ],
+    ids=["missing", "left over", "two left over", "shape"],
+)
+def test_what_does_not_fit_is_named(
+    tmp_path: Path, official: dict[str, torch.Tensor], change: Any, message: str
+) -> None:
+    change(official)
+    with pytest.raises(CheckpointError, match=message):
+        convert(save(tmp_path, official), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
+    source, mark = tmp_path / "hostile.pth", tmp_path / "executed"
+    torch.save({"model": {}, "args": Hostile(mark)}, source)
+    with pytest.raises(CheckpointError, match="asks for code to be executed"):
+        convert(source, tmp_path / "out")
+    with pytest.raises(CheckpointError, match="asks for code to be executed"):
+        uniphd.load_model(source)
+    assert not mark.exists()
+    torch.load(source, weights_only=False)
+    assert mark.exists(), "the file is hostile, so the check above can fail"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn"])
+def test_damaged_file(tmp_path: Path, content: bytes) -> None:
+    source = tmp_path / "damaged.pth"
+    source.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged\.pth"):
+        convert(source, tmp_path / "out")
+
+
+def test_missing_and_foreign_files(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="There is no checkpoint file"):
+        convert(tmp_path / "nowhere.pth", tmp_path / "out")
+    torch.save({"model": {"fc.weight": torch.ones(1)}}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="neither an official UniPHD checkpoint"):
+        convert(tmp_path / "other.pth", tmp_path / "out")
+
+
+def microsoft_state(classifier: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """timm's classifier with Microsoft's names: downsampling ends a stage."""
+    state = {}
+    for key, value in classifier.state_dict().items():
+        match = re.match(r"layers\.(\d)\.downsample\.(.+)", key)
+        name = f"layers.{int(match[1]) - 1}.downsample.{match[2]}" if match else key
+        state[name.replace("head.fc.", "head.")] = value
+    state["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    return state
+
+
+def test_microsoft_swin_gives_timms_own_conversion(tmp_path: Path) -> None:
+    name = "swin_tiny_patch4_window7_224"
+    torch.manual_seed(0)
+    classifier = timm.create_model(name)
+    state = microsoft_state(classifier)
+    torch.save({"model": state}, tmp_path / "swin.pth")
+    done = convert(tmp_path / "swin.pth", tmp_path / "out")
+    expected = checkpoint_filter_fn({"model": state}, classifier)
+    ours = load_file(done.path)
+    assert done.kind == "swin"
+    for key, value in ours.items():
+        torch.testing.assert_close(value, expected[key.replace("layers_", "layers.")])
+    backbone = Backbone(name, [96, 192, 384, 768], weights=str(done.path))
+    loaded = backbone.body.state_dict()["layers_3.downsample.norm.bias"]
+    torch.testing.assert_close(loaded, expected["layers.3.downsample.norm.bias"])

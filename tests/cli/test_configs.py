@@ -1,0 +1,70 @@
+"""Every configuration file composes, resolves and builds what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.composition import compose_eval, compose_train
+from uniphd.cli.configuration import build, config_dir
+from uniphd.models.backbone import Backbone
+
+EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
+GROUPS = {
+    group: sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+    for group in ("augment", "backbone", "loss", "optim", "prompt", "text_encoder", "trainer")
+}
+CHOICES = [f"{group}={name}" for group, names in GROUPS.items() for name in names]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_resolve_and_say_how_to_run_them(experiment: str, tmp_path: Path) -> None:
+    config = compose_train(tmp_path, f"experiment={experiment}", "data.root=unused")
+    OmegaConf.resolve(config)
+    assert not OmegaConf.missing_keys(config)
+    text = (config_dir() / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"uniphd-train experiment={experiment}" in text
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_group_is_overridden_by_its_plain_name(choice: str, tmp_path: Path) -> None:
+    extra = ["backbone.name=resnet18"] if choice == "backbone=timm" else []
+    config = compose_train(tmp_path, choice, "data.root=unused", *extra)
+    OmegaConf.resolve(config)
+    assert not OmegaConf.missing_keys(config)
+
+
+@pytest.mark.parametrize("name", [name for name in GROUPS["backbone"] if name != "timm"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_backbones_have_the_channels_that_their_file_says(name: str) -> None:
+    import torch
+
+    node = compose_train(None, f"backbone={name}", "data.root=unused").backbone
+    with torch.device("meta"):
+        backbone = build(node, pretrained=False)
+    assert isinstance(backbone, Backbone)
+
+
+def test_timm_is_asked_for_the_channels_of_any_model() -> None:
+    config = compose_train(None, "backbone=timm", "backbone.name=resnet18", "data.root=unused")
+    assert list(config.backbone.channels) == [64, 128, 256, 512]
+    assert config.model.mask_head.stride8_dim == 128
+
+
+def test_prompts_choose_training_and_validation() -> None:
+    config = compose_train(None, "prompt=scribble", "data.root=unused")
+    assert config.data.prompt_sampler.text == 0
+    assert list(config.data.val_prompts) == ["scribble"]
+    assert list(compose_eval(None, "data.root=unused", "ckpt=unused").data.val_prompts) == [
+        "text",
+        "point",
+        "scribble",
+        "box",
+    ]
+
+
+def test_unknown_keys_are_refused() -> None:
+    with pytest.raises(Exception, match="learning_rate"):
+        compose_train(None, "optim.learning_rate=1", "data.root=unused")

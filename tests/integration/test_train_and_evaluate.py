@@ -1,0 +1,106 @@
+"""The commands' own functions, end to end on drawn people, at the smallest size."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import uniphd
+from tests.composition import TINY, compose_eval, compose_train
+from uniphd.cli.evaluate import evaluate
+from uniphd.cli.train import train
+
+SMALL = (
+    *TINY,
+    "data.eval_transform.size=64",
+    "data.eval_transform.max_size=64",
+    "data.batch_size=2",
+    "optim.scheduler.warmup_steps=1",
+    "trainer.log_every_n_steps=1",
+    "trainer.check_val_every_n_epoch=1",
+    "trainer.enable_progress_bar=false",
+    "callbacks.contact_sheet.people=1",
+)
+
+
+def run(folder: Path, root: Path, steps: int, *overrides: str) -> dict[str, float]:
+    limits = [f"trainer.max_steps={steps}", "optim.scheduler.total_steps=8"]
+    return train(compose_train(folder, *SMALL, f"data.root={root}", *limits, *overrides))
+
+
+def losses(folder: Path) -> dict[int, str]:
+    """The logged training loss of every step, as text."""
+    with (folder / "csv" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    return {int(row["step"]): row["train/loss"] for row in rows}
+
+
+def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path) -> None:
+    metrics = run(tmp_path / "run", refhuman_folder, 4)
+    for kind in ("text", "point", "scribble", "box", "mean"):
+        assert 0 <= metrics[f"val/{kind}/mIoU"] <= 1
+    checkpoints = tmp_path / "run" / "checkpoints"
+    last = checkpoints / "last.ckpt"
+    assert len(list(checkpoints.glob("best-*.ckpt"))) == 1
+    assert {p.stem for p in (tmp_path / "run" / "pictures").iterdir()} == {
+        "text",
+        "point",
+        "scribble",
+        "box",
+    }
+
+    overrides = [f"ckpt={last}", f"data.root={refhuman_folder}", "data.num_workers=0"]
+    quiet = ["callbacks.contact_sheet=null", "trainer.enable_progress_bar=false"]
+    results = evaluate(compose_eval(tmp_path / "eval", *overrides, *quiet))
+    written = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    for kind, values in results.items():
+        assert written[kind]["mIoU"] == values["mIoU"]
+        assert values["mIoU"] == pytest.approx(metrics[f"val/{kind}/mIoU"], abs=1e-6)
+        assert values["pose_AP"] == pytest.approx(metrics[f"val/{kind}/pose_AP"], abs=1e-6)
+    segments = json.loads((tmp_path / "eval" / "point_segm.json").read_text())
+    assert {entry["category_id"] for entry in segments} == {1}
+
+
+def test_same_seed_same_losses(tmp_path: Path, refhuman_folder: Path) -> None:
+    for name in ("first", "second"):
+        run(tmp_path / name, refhuman_folder, 3, "data.val_file=null", "callbacks=none")
+    run(tmp_path / "other", refhuman_folder, 3, "data.val_file=null", "callbacks=none", "seed=1")
+    assert losses(tmp_path / "first") == losses(tmp_path / "second")
+    assert losses(tmp_path / "first") != losses(tmp_path / "other")
+
+
+def test_a_resumed_run_continues_as_if_never_stopped(tmp_path: Path, refhuman_folder: Path) -> None:
+    run(tmp_path / "whole", refhuman_folder, 8)
+    run(tmp_path / "part", refhuman_folder, 4)
+    last = tmp_path / "part" / "checkpoints" / "last.ckpt"
+    run(tmp_path / "rest", refhuman_folder, 8, f"ckpt_path={last}")
+    whole, rest = losses(tmp_path / "whole"), losses(tmp_path / "rest")
+    assert sorted(rest) == [4, 5, 6, 7]
+    assert {step: whole[step] for step in rest} == rest
+
+
+def test_a_training_checkpoint_is_a_model_too(tmp_path: Path, refhuman_folder: Path) -> None:
+    run(tmp_path / "run", refhuman_folder, 2)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    stored = torch.load(last, weights_only=True)["state_dict"]
+    network = uniphd.load_model(last)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, stored[f"model.{name}"])
+
+
+def test_starting_from_other_weights(tmp_path: Path, refhuman_folder: Path) -> None:
+    run(tmp_path / "first", refhuman_folder, 2)
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    run(tmp_path / "second", refhuman_folder, 1, f"init_from={last}", "optim.lr=0")
+    trained, started = uniphd.load_model(last), tmp_path / "second" / "checkpoints" / "last.ckpt"
+    for name, value in uniphd.load_model(started).state_dict().items():
+        torch.testing.assert_close(value, trained.state_dict()[name])
+
+
+def test_without_validation_the_last_state_is_kept(tmp_path: Path, refhuman_folder: Path) -> None:
+    run(tmp_path, refhuman_folder, 2, "data.val_file=null")
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()

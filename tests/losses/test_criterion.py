@@ -27,6 +27,7 @@ MakePredictions = Callable[..., Predictions]
 
 NO_MASKS = {name: w for name, w in OFFICIAL_WEIGHTS.items() if name not in MASK_LOSSES}
 COMMON = {"class", "keypoints", "oks"}
+MASKS_ONLY = HungarianMatcher(0, 0, 0, 0, 0, mask_cost=1, dice_cost=1)
 
 
 class FakeMaskHead(nn.Module):
@@ -143,8 +144,8 @@ def test_uneven_batch_refines_the_right_masks(
 ) -> None:
     predictions = make_predictions(3, layers=1)
     targets = (make_target(2, (24, 40)), make_target(0), make_target(1))
-    weights = {"dice": 1.0}
-    result = _criterion(weights)(predictions, targets, mask_head, 1)
+    criterion = SetCriterion(MASKS_ONLY, {"dice": 1.0, "dice_low": 1.0})
+    result = criterion(predictions, targets, mask_head, 1)
     # The same by hand: all queries refined, pairs taken, masks padded to the canvas.
     features, final = predictions.mask_features, predictions.final
     coarse = mask_head.coarse(features, final.embedding, final.centre)
@@ -157,6 +158,7 @@ def test_uneven_batch_refines_the_right_masks(
         masks = F.pad(target.masks, (0, 48 - width, 0, 32 - height))
         for query, person in match:
             total = total + dice_loss(full[image, query], masks[person])
+            total = total + dice_loss(low[image, query], masks[person, 1::2, 1::2])
     torch.testing.assert_close(result.total, total)
 
 
@@ -167,7 +169,7 @@ def _only(predictions: Predictions, image: int) -> LayerPrediction:
 
 def _match_alone(layer: LayerPrediction, target: Target, low: Tensor) -> list[tuple[int, int]]:
     masks = stack_masks([target], (32, 48))[..., 1::2, 1::2]
-    match = HungarianMatcher()(layer, stack_targets([target]), low, masks)
+    match = MASKS_ONLY(layer, stack_targets([target]), low, masks)
     return list(zip(match.query.tolist(), match.person.tolist(), strict=True))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor, distributed
 
 from uniphd.data.annotations import ReferredPerson
+from uniphd.data.segmentation import decode_segmentation
 from uniphd.errors import AnnotationError
 from uniphd.inference.postprocess import Answers
 from uniphd.keypoints import NUM_KEYPOINTS
@@ -120,7 +120,7 @@ class RefHumanEvaluator:
                 results["keypoints"].append({**entry, "keypoints": keypoints})
                 results["bbox"].append({**entry, "bbox": result.boxes[i].tolist()})
                 if result.masks is not None:
-                    mask = self._run_lengths(image_id, result.masks[i])
+                    mask = {"size": list(self._people[image_id].size), "counts": result.masks[i]}
                     results["segm"].append({**entry, "segmentation": mask})
         return results
 
@@ -144,11 +144,8 @@ class RefHumanEvaluator:
         target = person.mask()
         if result is None or not result.masks:
             return Overlap(intersection=0, union=max(1, int(np.count_nonzero(target))))
-        best = self._run_lengths(person.image_id, result.masks[0])
-        return mask_overlap(coco_mask.decode(best), target)
-
-    def _run_lengths(self, image_id: int, counts: str) -> dict[str, Any]:
-        return {"size": list(self._people[image_id].size), "counts": counts}
+        best = decode_segmentation(result.masks[0].encode("ascii"), person.size)
+        return mask_overlap(best, target)
 
 
 def _to_result(answers: Answers) -> _ImageResult:

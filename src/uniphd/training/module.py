@@ -81,6 +81,7 @@ class RefHumanModule(LightningModule):
         result = self.criterion(predictions, batch.targets, self.model.mask_head, num_instances)
         size = len(batch)
         self.log("train/loss", result.total, batch_size=size)
+        self.log("train/non_finite_costs", result.non_finite_costs.float(), batch_size=size)
         for name, value in result.losses.items():
             self.log(f"train/{name}", value, batch_size=size)
         shown = {

@@ -173,7 +173,7 @@ def test_sizes_follow_the_official_formula(
 ) -> None:
     wanted = shorter_side
     if max_size is not None and float(max(height, width)) / min(height, width) * wanted > max_size:
-        wanted = int(round(max_size * float(min(height, width)) / max(height, width)))
+        wanted = round(max_size * float(min(height, width)) / max(height, width))
     if wanted == 0:  # the official code fails here
         wanted = 1
     if (width <= height and width == wanted) or (height <= width and height == wanted):

@@ -60,11 +60,11 @@ def test_area_and_membership_without_drawing(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(mask_contains(runs, mask.shape[0], x, y), mask == 1)
 
 
-def test_long_runs_take_several_characters() -> None:
-    mask = np.zeros((700, 900), np.uint8)
-    mask[:, 400:] = 1
+def test_long_and_shrinking_runs_take_several_characters_and_signs() -> None:
+    columns = [0] * 400 + [1] * 300 + [0] * 120 + [1] * 50 + [0] * 3 + [1] * 27
+    mask = np.tile(np.array(columns, np.uint8), (700, 1))
     counts = encode_segmentation(compressed(mask), mask.shape)
-    assert run_lengths(counts).tolist() == [700 * 400, 700 * 500]
+    assert run_lengths(counts).tolist() == [700 * width for width in (400, 300, 120, 50, 3, 27)]
 
 
 def test_polygons_are_united_as_pycocotools_does() -> None:

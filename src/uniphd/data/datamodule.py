@@ -125,7 +125,10 @@ class RefHumanDataModule(lightning.LightningDataModule):
         Raises:
             AnnotationError: a file or record is not valid.
             ImageError: a photograph is missing or damaged.
+            ConfigError: there is no file to validate on.
         """
+        if stage == "validate" and self.val_file is None:
+            raise ConfigError("data.val_file is null; name the annotations to validate on.")
         if stage in (None, "fit") and not self.train_records:
             self.train_records = self._load("training", self.train_file, self.limit_people)
         if self.val_file is not None and not self.val_records:

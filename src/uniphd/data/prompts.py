@@ -26,7 +26,6 @@ from uniphd.prompts import (
 
 # RefHuman: the first of five scribbles, and its sixth point, are the prompts of the evaluation;
 # training clicks on one of the points 4 to 7.
-_EVALUATION_SCRIBBLE = 0
 _EVALUATION_POINT = 5
 _TRAINING_POINTS = (4, 7)
 
@@ -58,7 +57,7 @@ class FixedPrompt:
             return TextPrompt(scene.caption)
         if self.kind == "box":
             return BoxPrompt(scene.box.as_subclass(Tensor)[0])
-        stroke = _on_pixels(scene, _EVALUATION_SCRIBBLE)
+        stroke = _first_scribble(scene)
         if self.kind == "point":
             return PointPrompt(stroke[_EVALUATION_POINT])
         return ScribblePrompt(stroke)
@@ -106,7 +105,8 @@ class PromptSampler:
 def draw_prompt(scene: Scene, kind: PromptKind, random: Random, box_jitter: float = 0.0) -> Prompt:
     """Draw a training prompt of a given kind.
 
-    Where cropping or resizing took the chosen scribble off the mask, a fresh one is drawn.
+    Where cropping or resizing took a point of the chosen scribble off the mask, a fresh one is
+    drawn. (The official release first clamps the points to the border of the crop.)
 
     Args:
         scene: preprocessed.
@@ -118,7 +118,7 @@ def draw_prompt(scene: Scene, kind: PromptKind, random: Random, box_jitter: floa
         return TextPrompt(scene.caption)
     if kind == "box":
         return BoxPrompt(_jitter(scene, random, box_jitter))
-    stroke = _on_pixels(scene, random.randrange(len(scene.scribbles)))
+    stroke = random.choice(scene.scribbles.as_subclass(Tensor)).floor()
     mask = scene.mask.as_subclass(Tensor)[0].numpy()
     if not on_mask(stroke.numpy(), mask):
         stroke = torch.from_numpy(draw_scribble(mask, random))
@@ -127,12 +127,11 @@ def draw_prompt(scene: Scene, kind: PromptKind, random: Random, box_jitter: floa
     return ScribblePrompt(stroke)
 
 
-def _on_pixels(scene: Scene, number: int) -> Tensor:
-    """A scribble (12, 2) clamped to the picture and rounded down, as in the official release."""
+def _first_scribble(scene: Scene) -> Tensor:
+    """The first scribble (12, 2), clamped to the picture and rounded down (official release)."""
     height, width = scene.size
     last = torch.tensor([width - 1, height - 1])
-    stroke = scene.scribbles.as_subclass(Tensor)[number]
-    return torch.minimum(stroke, last).clamp(min=0).floor()
+    return torch.minimum(scene.scribbles.as_subclass(Tensor)[0], last).clamp(min=0).floor()
 
 
 def _jitter(scene: Scene, random: Random, amount: float) -> Tensor:

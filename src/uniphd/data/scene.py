@@ -110,7 +110,7 @@ def resize(scene: Scene, size: Size) -> Scene:
         box=F.resize(scene.box, to),
         keypoints=F.resize(scene.keypoints, to),
         scribbles=F.resize(scene.scribbles, to),
-        mask=F.resize(scene.mask, to, InterpolationMode.NEAREST),
+        mask=F.resize(scene.mask, to),  # torchvision: always the nearest pixel
         area=scene.area * ratio,
     )
 
@@ -162,7 +162,8 @@ def resized_size(size: Size, shorter_side: int, max_size: int | None = None) -> 
 
 def image_tensor(image: Image.Image) -> Tensor:
     """(3, h, w) float: scaled to [0, 1] and normalised with ImageNet's mean and deviation."""
-    scaled = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
+    pixels = F.pil_to_tensor(image).contiguous()
+    scaled = F.to_dtype(pixels, torch.float32, scale=True)
     normalised: Tensor = F.normalize(scaled, list(IMAGENET_MEAN), list(IMAGENET_STD), inplace=True)
     return normalised
 

@@ -1,0 +1,61 @@
+"""Batches: pictures top left in a common canvas, padding marked, prompts of any mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from uniphd.data.collate import Collate
+from uniphd.data.dataset import Sample
+from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt
+from uniphd.structures import Target
+
+Tokenizer = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
+
+
+def sample(height: int, width: int, prompt: Prompt, image_id: int) -> Sample:
+    target = Target(
+        labels=torch.ones(1, dtype=torch.int64),
+        boxes=torch.rand(1, 4),
+        keypoints=torch.rand(1, 17, 2),
+        visibility=torch.ones(1, 17),
+        area=torch.rand(1),
+        masks=torch.zeros(1, height, width, dtype=torch.bool),
+    )
+    return Sample(torch.rand(3, height, width) + 1, prompt, target, image_id, (2 * height, width))
+
+
+def test_pictures_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
+    samples = [
+        sample(30, 40, TextPrompt("a tall man"), 7),
+        sample(33, 17, ScribblePrompt(torch.rand(12, 2)), 3),
+        sample(5, 48, PointPrompt(torch.tensor([4.0, 2.0])), 9),
+        sample(8, 8, BoxPrompt(torch.tensor([1.0, 2.0, 5.0, 6.0])), 1),
+    ]
+    batch = Collate(tokenize)(samples)
+    assert batch.images.shape == (4, 3, 48, 48)
+    assert batch.padding_mask.shape == (4, 48, 48)
+    for row, one in enumerate(samples):
+        height, width = one.image.shape[1:]
+        assert torch.equal(batch.images[row, :, :height, :width], one.image)
+        assert batch.images[row].sum().item() == pytest.approx(one.image.sum().item(), rel=1e-5)
+        assert not batch.padding_mask[row, :height, :width].any()
+        assert batch.padding_mask[row].sum() == 48 * 48 - height * width
+        assert batch.targets[row] is one.target
+    assert batch.sizes == ((30, 40), (33, 17), (5, 48), (8, 8))
+    assert batch.original_sizes == ((60, 40), (66, 17), (10, 48), (16, 8))
+    assert batch.image_ids == (7, 3, 9, 1)
+    assert batch.prompts.kinds == ("text", "scribble", "point", "box")
+    assert batch.prompts.input_ids.tolist() == [[1, 4, 3]]
+    assert batch.prompts.points.shape == (2, 12, 2)
+    assert batch.prompts.points_padding.sum(1).tolist() == [0, 11]
+    assert batch.prompts.boxes.tolist() == [[1, 2, 5, 6]]
+
+
+@pytest.mark.parametrize(("side", "canvas"), [(1, 16), (16, 16), (17, 32), (640, 640)])
+def test_the_canvas_is_a_multiple_of_sixteen(side: int, canvas: int, tokenize: Tokenizer) -> None:
+    batch = Collate(tokenize)([sample(side, 16, TextPrompt("a man"), 1)])
+    assert batch.images.shape == (1, 3, canvas, 16)

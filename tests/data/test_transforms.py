@@ -1,0 +1,199 @@
+"""Preprocessing: its sizes, what it may lose, and where its random numbers come from."""
+
+from __future__ import annotations
+
+import random as global_random
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from uniphd.data.annotations import ReferredPerson, load_annotations
+from uniphd.data.images import read_image
+from uniphd.data.scene import Scene, make_scene
+from uniphd.data.transforms import EvaluationTransform, TrainingTransform, mirror_caption
+from uniphd.errors import ConfigError
+
+
+@pytest.fixture
+def scene(folder: Path, people: tuple[ReferredPerson, ...]) -> Scene:
+    """The left one of two drawn people in a picture of about 160 x 120."""
+    person = people[0]
+    return make_scene(read_image(folder / "images" / person.file_name), person)
+
+
+SMALL: dict[str, Any] = {
+    "scales": (64, 80, 96),
+    "max_size": 120,
+    "crop_scales": (80, 100),
+    "crop_size": (50, 90),
+}
+
+
+def same(first: Scene, second: Scene) -> bool:
+    tensors = ("box", "keypoints", "visibility", "scribbles", "mask")
+    return (
+        first.image.tobytes() == second.image.tobytes()
+        and first.caption == second.caption
+        and first.area == second.area
+        and all(torch.equal(getattr(first, name), getattr(second, name)) for name in tensors)
+    )
+
+
+def test_evaluation_keeps_within_the_longest_side(scene: Scene) -> None:
+    width, height = scene.image.size
+    resized = EvaluationTransform()(scene, Random(0))
+    assert resized.size == (
+        round(640 * height / width),
+        int(round(640 * height / width) * width / height),
+    )
+    small = EvaluationTransform(size=48, max_size=1000)(scene, Random(0))
+    assert small.size == (48, int(48 * width / height))
+
+
+def test_evaluation_is_not_random(scene: Scene) -> None:
+    transform = EvaluationTransform()
+    assert same(transform(scene, Random(0)), transform(scene, Random(1)))
+
+
+def test_training_depends_on_its_generator_alone(scene: Scene) -> None:
+    transform = TrainingTransform(**SMALL)
+    first = [transform(scene, Random(number)) for number in range(6)]
+    global_random.seed(99)
+    np.random.seed(99)
+    torch.manual_seed(99)
+    second = [transform(scene, Random(number)) for number in range(6)]
+    assert all(map(same, first, second))
+    assert not all(same(first[0], other) for other in first[1:])
+
+
+def test_training_leaves_its_input_alone(scene: Scene) -> None:
+    before = make_scene(scene.image.copy(), _person_like(scene))
+    for number in range(10):
+        TrainingTransform(**SMALL)(scene, Random(number))
+    assert torch.equal(before.mask, scene.mask)
+    assert torch.equal(before.keypoints, scene.keypoints)
+    assert before.image.tobytes() == scene.image.tobytes()
+
+
+def _person_like(scene: Scene) -> ReferredPerson:
+    runs = coco_mask.encode(np.asfortranarray(scene.mask[0].numpy()))
+    x1, y1, x2, y2 = scene.box[0].tolist()
+    return ReferredPerson(
+        image_id=1, annotation_id=1, file_name="", height=scene.size[0], width=scene.size[1],
+        caption=scene.caption, bbox=(x1, y1, x2 - x1, y2 - y1), area=scene.area,
+        keypoints=np.column_stack([scene.keypoints, scene.visibility * 2]).astype(np.float32),
+        counts=runs["counts"], scribbles=scene.scribbles.numpy().astype(np.int32),
+    )  # fmt: skip
+
+
+def test_training_draws_every_scale_and_flips_and_crops_half_of_the_time(scene: Scene) -> None:
+    transform = TrainingTransform(**{**SMALL, "max_size": 1000})
+    results = [transform(scene, Random(number)) for number in range(300)]
+    assert Counter(min(result.size) for result in results).keys() == {64, 80, 96}
+    flipped = sum("left" not in result.caption for result in results)
+    assert 120 < flipped < 180
+    width, height = scene.image.size
+    full = [result for result in results if result.size == _full_size(result, width, height)]
+    assert 110 < len(full) < 190
+
+
+def _full_size(result: Scene, width: int, height: int) -> tuple[int, int]:
+    shorter_side = min(result.size)
+    return shorter_side, int(shorter_side * width / height)
+
+
+def test_every_training_scene_shows_its_person(scene: Scene) -> None:
+    transform = TrainingTransform(**{**SMALL, "crop_size": (20, 40), "crop_probability": 1.0})
+    lost = 0
+    for number in range(60):
+        result = transform(scene, Random(number))
+        assert result.shows_person
+        inside = result.keypoints[result.visibility].as_subclass(torch.Tensor)
+        height, width = result.size
+        assert (inside >= 0).all()
+        assert (inside < torch.tensor([width, height])).all()
+        lost += int(scene.visibility.sum() - result.visibility.sum())
+    assert lost > 0
+
+
+def test_a_person_that_every_crop_loses_stays_uncropped(scene: Scene) -> None:
+    hidden = make_scene(scene.image, _person_like(scene))
+    hidden.visibility[:] = False  # no crop shows a labelled keypoint
+    transform = TrainingTransform(**{**SMALL, "crop_probability": 1.0, "flip_probability": 0.0})
+    width, height = scene.image.size
+    for number in range(5):
+        result = transform(hidden, Random(number))
+        assert result.size[1] / result.size[0] == pytest.approx(width / height, rel=0.05)
+
+
+def test_the_official_sizes_are_the_defaults() -> None:
+    person = np.zeros((17, 3), np.float32)
+    person[0] = (300, 200, 2)
+    record = ReferredPerson(
+        image_id=1, annotation_id=1, file_name="", height=427, width=640, caption="a man",
+        bbox=(200.0, 100.0, 200.0, 200.0), area=40_000.0, keypoints=person,
+        counts=_rectangle(427, 640), scribbles=np.full((5, 12, 2), 250, np.int32),
+    )  # fmt: skip
+    scene = make_scene(Image.new("RGB", (640, 427)), record)
+    transform = TrainingTransform()
+    for number in range(40):
+        height, width = transform(scene, Random(number)).size
+        assert max(height, width) <= 640
+        scales = {360, 392, 416, 480, 512, 544, 576, 608, 640}
+        assert min(height, width) in scales or max(height, width) >= 639
+
+
+def _rectangle(height: int, width: int) -> bytes:
+    mask = np.zeros((height, width), np.uint8, order="F")
+    mask[100:300, 200:400] = 1
+    return bytes(coco_mask.encode(mask)["counts"])
+
+
+@pytest.mark.parametrize(
+    ("caption", "mirrored"),
+    [
+        ("the man on the left", "the man on the right"),
+        ("Left of the RIGHT door, right?", "Right of the LEFT door, left?"),
+        ("the bright shirt of the leftover wright", "the bright shirt of the leftover wright"),
+        ("left-handed, leftmost, right side", "right-handed, rightmost, left side"),
+        ("leftmost lefthanded rightside", "rightmost righthanded leftside"),
+        ("nothing to swap", "nothing to swap"),
+    ],
+)
+def test_captions_swap_sides_as_whole_words(caption: str, mirrored: str) -> None:
+    assert mirror_caption(caption) == mirrored
+    assert mirror_caption(mirrored) == caption
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"flip_probability": 1.1},
+        {"crop_probability": -0.1},
+        {"scales": ()},
+        {"crop_scales": (0,)},
+        {"crop_size": (50,)},
+        {"crop_size": (60, 50)},
+        {"crop_size": (0, 50)},
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        TrainingTransform(**{**SMALL, **wrong})
+
+
+def test_real_people_survive_the_official_augmentation(refhuman_mini: Path) -> None:
+    transform = TrainingTransform()
+    for person in load_annotations(refhuman_mini / "RefHuman_train.json").records[::6]:
+        image = read_image(refhuman_mini / "images" / person.file_name, person.size)
+        for number in range(3):
+            result = transform(make_scene(image, person), Random(f"{person.image_id}/{number}"))
+            assert result.shows_person
+            assert result.area == pytest.approx(float(result.mask.sum()), rel=0.1)

@@ -13,6 +13,8 @@ from tests.refhuman_folder import write_refhuman
 from uniphd.cli.configuration import build_network
 from uniphd.models.uniphd import UniPHD
 
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true")
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 

@@ -65,6 +65,15 @@ def test_prompts_choose_training_and_validation() -> None:
     ]
 
 
+def test_evaluation_takes_the_picture_size_from_the_checkpoint() -> None:
+    config = compose_eval(None, "data.root=unused", "ckpt=unused")
+    assert dict(config.data.eval_transform, _target_="") == {
+        "_target_": "",
+        "size": None,
+        "max_size": None,
+    }
+
+
 def test_unknown_keys_are_refused() -> None:
     with pytest.raises(Exception, match="learning_rate"):
         compose_train(None, "optim.learning_rate=1", "data.root=unused")

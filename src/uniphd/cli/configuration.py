@@ -25,6 +25,7 @@ _NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The number of training batches .* is smaller than the logging interval",
     r"The '.*_dataloader' does not have many workers",
+    r"The dirpath has changed from",
 )
 
 

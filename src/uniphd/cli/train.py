@@ -51,8 +51,8 @@ def train(config: DictConfig) -> dict[str, float]:
     )
     tokenize = build_tokenizer(model_config.tokenizer)
     data: LightningDataModule = build(config.data, tokenize=tokenize)
-    if config.data.val_file is None and "checkpoint" in (config.callbacks or {}):
-        config.callbacks.checkpoint.monitor = None  # without validation there is no best one
+    if config.data.val_file is None:
+        _train_without_validation(config)
     trainer: Trainer = build(
         config.trainer, callbacks=build_nodes(config.callbacks), logger=build_nodes(config.logger)
     )
@@ -60,6 +60,13 @@ def train(config: DictConfig) -> dict[str, float]:
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _train_without_validation(config: DictConfig) -> None:
+    """Ask for no validation, and for no checkpoint that is best in one."""
+    config.trainer.limit_val_batches = 0
+    if "best" in (config.callbacks or {}):
+        config.callbacks.best = None
 
 
 def _initialise(network: UniPHD, path: str) -> None:

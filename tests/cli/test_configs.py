@@ -8,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.composition import compose_eval, compose_train
-from uniphd.cli.configuration import build, config_dir
+from uniphd.cli.configuration import build, config_dir, require_values
+from uniphd.errors import ConfigError
 from uniphd.models.backbone import Backbone
 
 EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
@@ -72,6 +73,12 @@ def test_evaluation_takes_the_picture_size_from_the_checkpoint() -> None:
         "size": None,
         "max_size": None,
     }
+
+
+def test_what_must_be_given_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ckpt, data\.root must be given"):
+        require_values(compose_eval(tmp_path))
+    require_values(compose_eval(tmp_path, "ckpt=some", "data.root=some"))
 
 
 def test_unknown_keys_are_refused() -> None:

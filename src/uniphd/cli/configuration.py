@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from uniphd.checkpoints.store import ModelConfig
-from uniphd.errors import UniPHDError
+from uniphd.errors import ConfigError, UniPHDError
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 from uniphd.training.module import parameter_table
@@ -68,6 +68,17 @@ def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
 def fill_resolvers() -> None:
     """Register the interpolations that the configuration files use."""
     OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
+
+
+def require_values(config: DictConfig) -> None:
+    """Refuse a configuration whose mandatory values (`???`) are not given.
+
+    Raises:
+        ConfigError: naming them all.
+    """
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        example = " ".join(f"{key}=..." for key in missing)
+        raise ConfigError(f"{', '.join(missing)} must be given; add {example} to the command.")
 
 
 def silence_noise() -> None:

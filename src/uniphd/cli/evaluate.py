@@ -17,6 +17,7 @@ from uniphd.cli.configuration import (
     config_dir,
     exit_on_user_error,
     fill_resolvers,
+    require_values,
     silence_noise,
 )
 from uniphd.metrics.coco import CocoResult
@@ -34,6 +35,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     Returns:
         Metrics by prompt kind and name.
     """
+    require_values(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model_config, _ = read_checkpoint(Path(config.ckpt))
     for key, value in model_config.preprocessing.items():

@@ -21,6 +21,7 @@ from uniphd.cli.configuration import (
     exit_on_user_error,
     fill_resolvers,
     parameter_report,
+    require_values,
     silence_noise,
 )
 from uniphd.metrics.report import metrics_table
@@ -40,6 +41,7 @@ def train(config: DictConfig) -> dict[str, float]:
     Returns:
         The last logged value of every metric.
     """
+    require_values(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     network, model_config = build_network(config)
     if config.print_summary:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
+from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig, RobertaModel
 
 from uniphd.errors import ConfigError
 from uniphd.models.text_encoder import TextEncoder
-from uniphd.models.tokenizer import HashTokenizer
+from uniphd.models.tokenizer import HashTokenizer, HuggingFaceTokenizer
 
 SMALL = {
     "vocab_size": 50,
@@ -36,6 +36,22 @@ def test_long_texts_are_cut_and_end() -> None:
     ids, _ = HashTokenizer(max_length=8)(["word " * 10_000])
     assert ids.shape == (1, 8)
     assert ids[0, -1] == 2
+
+
+def test_a_local_tokenizer_is_loaded_on_first_use(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "man", "left"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    tokenizer = HuggingFaceTokenizer(str(tmp_path), max_length=5)
+    ids, mask = tokenizer(["the man", "left the the the man"])
+    assert ids.tolist() == [[2, 5, 6, 3, 0], [2, 7, 5, 5, 3]]
+    assert mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+
+
+def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
+    tokenizer = HuggingFaceTokenizer(str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        tokenizer(["the man"])
 
 
 def test_padding_does_not_change_a_sentence() -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from uniphd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -47,6 +54,9 @@ class HuggingFaceTokenizer:
     Args:
         name: model name on the hub or a local folder.
         max_length: longer texts are cut to this many tokens.
+
+    Raises:
+        ConfigError: at the first text, when its files cannot be loaded.
     """
 
     def __init__(self, name: str = "roberta-base", max_length: int = 128) -> None:
@@ -64,10 +74,16 @@ class HuggingFaceTokenizer:
         )
         return encoded["input_ids"], encoded["attention_mask"]
 
-    def __getattr__(self, attribute: str) -> object:
-        if attribute != "_tokenizer":
-            raise AttributeError(attribute)
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        """Loaded on first use, so that positional prompts need no tokenizer files."""
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(self.name)
-        return self._tokenizer
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.name)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"The tokenizer '{self.name}' cannot be loaded: {error} Give the path of a local "
+                "folder with its files as tokenizer.name (or --tokenizer of uniphd-convert)."
+            ) from error
+        return tokenizer

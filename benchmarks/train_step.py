@@ -15,6 +15,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -71,10 +72,8 @@ def prepare(config: DictConfig) -> tuple[Callable[[], dict[str, float]], Batch]:
         optimizer.step()
         optimizer.zero_grad()
         marks.append(time.perf_counter())
-        return {
-            part: after - before
-            for part, before, after in zip(PARTS, marks, marks[1:], strict=True)
-        }
+        seconds = [after - before for before, after in pairwise(marks)]
+        return dict(zip(PARTS, seconds, strict=True))
 
     return step, batch
 

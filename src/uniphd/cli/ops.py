@@ -164,9 +164,11 @@ def _bench(options: argparse.Namespace) -> bool:
 
 
 def _table(title: str, timings: Sequence[Timing]) -> Table:
-    table = Table("shape", "direction", title=title)
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
+    for name in ("shape", "direction"):
+        table.add_column(name, no_wrap=True)
     for name in ("native ms", "reference ms", "ratio", "result MB", "native MB", "reference MB"):
-        table.add_column(name, justify="right")
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for timing in timings:
         table.add_row(
             timing.shape,

@@ -65,6 +65,6 @@ def _listing(problems: Sequence[Problem], where: str) -> str:
     shown = [f"  {problem}" for problem in problems[:_SHOWN]]
     rest = len(problems) - len(shown)
     total = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    head = f"{where} has {total}; correct it or leave the people concerned out with data.on_error=skip:"
+    head = f"{where} has {total}; correct it or leave these people out with data.on_error=skip:"
     tail = [f"  ... and {rest} more."] if rest else []
     return "\n".join([head, *shown, *tail])

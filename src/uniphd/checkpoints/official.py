@@ -107,70 +107,50 @@ def official_config(state: Mapping[str, Tensor], num_queries: int = 20) -> dict[
             if key.startswith(_BACKBONE)
         }
     )
-    channels = backbone["channels"]
-    hidden_dim = state["transformer.level_embed"].shape[1]
-    heads = state["transformer.decoder.layers.0.adjacent_matrix"].shape[0]
+    levels, hidden_dim = state["transformer.level_embed"].shape
     transformer = {
         "hidden_dim": hidden_dim,
-        "num_heads": heads,
-        "num_levels": state["transformer.level_embed"].shape[0],
+        "num_heads": state["transformer.decoder.layers.0.adjacent_matrix"].shape[0],
+        "num_levels": levels,
         "num_points": 4,
         "feedforward_dim": state["transformer.encoder.layers.0.linear1.bias"].shape[0],
         "dropout": 0.0,
     }
     encoder_layers = _count(state, r"transformer\.encoder\.layers\.(\d+)\.")
     decoder_layers = _count(state, r"transformer\.decoder\.layers\.(\d+)\.")
-    part = "uniphd.models."
-    return {
-        "_target_": part + "uniphd.UniPHD",
-        "backbone": {"_target_": part + "backbone.Backbone", "normalize": True, **backbone},
-        "prompt_encoder": {
-            "_target_": part + "prompt_encoder.PromptEncoder",
-            "text_encoder": {
-                "_target_": part + "text_encoder.TextEncoder",
-                "config": _roberta_config(state),
-            },
-            "feature_dim": channels[2],
-            "hidden_dim": hidden_dim,
-        },
-        "neck": {
-            "_target_": part + "channel_mapper.ChannelMapper",
-            "in_channels": channels[1:],
-            "hidden_dim": hidden_dim,
-            "num_levels": transformer["num_levels"],
-        },
-        "fusion": {
-            "_target_": part + "fusion.PromptFusion",
-            "hidden_dim": hidden_dim,
-            "num_heads": heads,
-        },
-        "encoder": {
-            "_target_": part + "encoder.DeformableEncoder",
-            "num_layers": encoder_layers,
-            **transformer,
-        },
-        "query_selection": {
-            "_target_": part + "query_selection.QuerySelection",
-            "hidden_dim": hidden_dim,
-            "num_queries": num_queries,
-        },
-        "decoder": {
-            "_target_": part + "decoder.PoseDecoder",
-            "num_layers": decoder_layers,
-            **transformer,
-        },
-        "heads": {
-            "_target_": part + "heads.PredictionHeads",
-            "hidden_dim": hidden_dim,
-            "num_layers": decoder_layers,
-        },
-        "mask_head": {
-            "_target_": part + "mask_head.MaskHead",
-            "hidden_dim": hidden_dim,
-            "stride4_dim": channels[0],
-            "stride8_dim": channels[1],
-        },
-    }
+    width = {"hidden_dim": hidden_dim}
+    return _part(
+        "uniphd.UniPHD",
+        backbone=_part("backbone.Backbone", normalize=True, **backbone),
+        prompt_encoder=_part(
+            "prompt_encoder.PromptEncoder",
+            text_encoder=_part("text_encoder.TextEncoder", config=_roberta_config(state)),
+            feature_dim=backbone["channels"][2],
+            **width,
+        ),
+        neck=_part(
+            "channel_mapper.ChannelMapper",
+            in_channels=backbone["channels"][1:],
+            num_levels=levels,
+            **width,
+        ),
+        fusion=_part("fusion.PromptFusion", num_heads=transformer["num_heads"], **width),
+        encoder=_part("encoder.DeformableEncoder", num_layers=encoder_layers, **transformer),
+        query_selection=_part("query_selection.QuerySelection", num_queries=num_queries, **width),
+        decoder=_part("decoder.PoseDecoder", num_layers=decoder_layers, **transformer),
+        heads=_part("heads.PredictionHeads", num_layers=decoder_layers, **width),
+        mask_head=_part(
+            "mask_head.MaskHead",
+            stride4_dim=backbone["channels"][0],
+            stride8_dim=backbone["channels"][1],
+            **width,
+        ),
+    )
+
+
+def _part(target: str, **arguments: Any) -> dict[str, Any]:
+    """The configuration node of one of our modules."""
+    return {"_target_": f"uniphd.models.{target}", **arguments}
 
 
 def _roberta_config(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ inline void finish(const SampleTable& table, const A* __restrict__ locations,
   }
 }
 
-// The levels [first, last) of one head of one image, for all queries.
+// The levels [first, last) of neighbouring heads of one image, for all queries.
 template <typename T>
 class LevelsBackward {
   using A = accumulation_t<T>;
@@ -182,7 +182,7 @@ class LevelsBackward {
   std::vector<A> wide_;
 };
 
-// Fewer than this many (image, head) pairs are split further, by levels, to have work for all cores.
+// Fewer (image, head) pairs than this are split further, by levels, to have work for all cores.
 constexpr int64_t kFewHeads = 8;
 
 }  // namespace
@@ -209,13 +209,13 @@ void backward(const Problem& problem, const std::vector<Level>& levels, const In
   });
 }
 
-template void backward<float>(const Problem&, const std::vector<Level>&, const Inputs<float>&,
-                       const Gradients<float>&);
-template void backward<double>(const Problem&, const std::vector<Level>&, const Inputs<double>&,
-                       const Gradients<double>&);
-template void backward<c10::Half>(const Problem&, const std::vector<Level>&, const Inputs<c10::Half>&,
-                       const Gradients<c10::Half>&);
-template void backward<c10::BFloat16>(const Problem&, const std::vector<Level>&, const Inputs<c10::BFloat16>&,
-                       const Gradients<c10::BFloat16>&);
+#define UNIPHD_BACKWARD(T)                                                              \
+  template void backward<T>(const Problem&, const std::vector<Level>&, const Inputs<T>&, \
+                            const Gradients<T>&);
+
+UNIPHD_BACKWARD(float)
+UNIPHD_BACKWARD(double)
+UNIPHD_BACKWARD(c10::Half)
+UNIPHD_BACKWARD(c10::BFloat16)
 
 }  // namespace uniphd::cpu

@@ -63,7 +63,7 @@ void forward(const Problem& problem, const std::vector<Level>& levels, const Inp
           const int64_t row = (b * problem.queries + q) * problem.heads + h;
           const A* locations = inputs.locations + row * count * 2;
           const A* attention = inputs.attention + row * count;
-          if (q + 2 < last) {
+          if (q + 2 < last) {  // they lie further apart than a hardware prefetcher looks
             prefetch(locations + 2 * problem.heads * count * 2, count * 2);
             prefetch(attention + 2 * problem.heads * count, count);
           }
@@ -79,9 +79,12 @@ void forward(const Problem& problem, const std::vector<Level>& levels, const Inp
   });
 }
 
-template void forward<float>(const Problem&, const std::vector<Level>&, const Inputs<float>&, float*);
-template void forward<double>(const Problem&, const std::vector<Level>&, const Inputs<double>&, double*);
-template void forward<c10::Half>(const Problem&, const std::vector<Level>&, const Inputs<c10::Half>&, c10::Half*);
-template void forward<c10::BFloat16>(const Problem&, const std::vector<Level>&, const Inputs<c10::BFloat16>&, c10::BFloat16*);
+#define UNIPHD_FORWARD(T)                                                          \
+  template void forward<T>(const Problem&, const std::vector<Level>&, const Inputs<T>&, T*);
+
+UNIPHD_FORWARD(float)
+UNIPHD_FORWARD(double)
+UNIPHD_FORWARD(c10::Half)
+UNIPHD_FORWARD(c10::BFloat16)
 
 }  // namespace uniphd::cpu

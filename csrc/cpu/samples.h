@@ -37,13 +37,12 @@ struct Samples {
   std::vector<int32_t> touches;
 };
 
-// For rows of one head: they lie apart by those of the other heads, where no hardware prefetcher
-// looks.
 template <typename T>
 inline void prefetch(const T* row, int64_t count) {
   for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(row + i);
 }
 
+// Reduces `count` locations and weights to the samples from `offset` on.
 template <typename A>
 inline void prepare(const SampleTable& table, const A* __restrict__ locations,
                     const A* __restrict__ attention, int64_t offset, int64_t count,

@@ -33,7 +33,9 @@ __global__ void __launch_bounds__(kThreads)
         const Weights<A> weights = samples.weights[place.group][s];
         A corner[4][V];
 #pragma unroll
-        for (int k = 0; k < 4; ++k) load_pack<T, V>(head + tokens.of[k] * stride + channel, corner[k]);
+        for (int k = 0; k < 4; ++k) {
+          load_pack<T, V>(head + tokens.of[k] * stride + channel, corner[k]);
+        }
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
 #pragma unroll

@@ -48,3 +48,14 @@ def test_copies_keep_the_order(swin: torch.nn.Module) -> None:
     blocks = [m for m in copy.deepcopy(official).modules() if isinstance(m, PadThenShiftBlock)]
     assert len(blocks) == 4
     assert [block.shift_size for block in blocks] == [(0, 0), (3, 3)] * 2
+
+
+def test_windows_in_parts_give_what_all_at_once_give(swin: torch.nn.Module) -> None:
+    official = copy.deepcopy(swin)
+    use_official_window_order(official)
+    image = torch.randn(2, 3, 200, 260)  # 2 x 80 windows of 49: several parts, across pictures
+    whole = official(image)
+    with torch.inference_mode():
+        parts = official(image)
+    for ours, theirs in zip(parts, whole, strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), atol=1e-5, rtol=1e-5)

@@ -76,13 +76,13 @@ class DeformableAttention(nn.Module):
             (B, N, C).
         """
         batch, num_queries, channels = query.shape
-        value = self.value_proj(memory).masked_fill(padding.unsqueeze(-1), 0.0)
+        value = self.value_proj(memory).masked_fill_(padding.unsqueeze(-1), 0.0)
         value = value.view(batch, -1, self.num_heads, channels // self.num_heads)
         samples = (self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).view(batch, num_queries, *samples, 2).float()
         weights = self.attention_weights(query).view(batch, num_queries, self.num_heads, -1)
         weights = weights.float().softmax(-1).view(batch, num_queries, *samples)
         extent = offsets.new_tensor([(width, height) for height, width in shapes])
-        locations = reference.float()[:, :, None, :, None] + offsets / extent[:, None]
+        locations = torch.addcdiv(reference.float()[:, :, None, :, None], offsets, extent[:, None])
         out: Tensor = self.output_proj(ms_deform_attn(value, shapes, locations, weights))
         return out

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_ROWS = 1024  # of a feed-forward block at a time: 8 MB of hidden values at the paper's width
 
 
 class MLP(nn.Module):
@@ -45,9 +48,25 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Update x (..., dim)."""
-        update = self.linear2(self.dropout(F.relu(self.linear1(x))))
+        return by_parts(self._block, x, _ROWS)
+
+    def _block(self, x: Tensor) -> Tensor:
+        update = self.linear2(self.dropout(F.relu_(self.linear1(x))))
         out: Tensor = self.norm(x + self.dropout(update))
         return out
+
+
+def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:
+    """A function of the single rows of x (..., C), where that is faster: `rows` of them at a time.
+
+    It is on CPUs without gradients: temporaries of a few MB stay in the cache, while those of 50 MB
+    come fresh from the system every time, and their page faults cost as much as the arithmetic. (A
+    gradient needs the temporaries anyway; a graph that is compiled or exported takes its own way.)
+    """
+    if torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return function(x)
+    parts = [function(part) for part in x.flatten(0, -2).split(rows)]
+    return torch.cat(parts).unflatten(0, x.shape[:-1])
 
 
 def logit(x: Tensor, eps: float = 1e-3) -> Tensor:

@@ -6,12 +6,15 @@ the window. The parameters are the same, so only the attention step is replaced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from timm.models.swin_transformer import SwinTransformerBlock, window_partition, window_reverse
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_ROWS = 1024  # tokens whose windows are attended to at a time on CPUs
 
 
 class PadThenShiftBlock(SwinTransformerBlock):
@@ -32,11 +35,23 @@ class PadThenShiftBlock(SwinTransformerBlock):
                 (padded_h, padded_w), self.window_size, self.shift_size, x.device, x.dtype
             )
         windows = window_partition(x, self.window_size).view(-1, self.window_area, channels)
-        windows = self.attn(windows, mask=mask).view(-1, window_h, window_w, channels)
+        windows = self._attend(windows, mask).view(-1, window_h, window_w, channels)
         x = window_reverse(windows, self.window_size, padded_h, padded_w)
         if shifted:
             x = torch.roll(x, shifts=(shift_h, shift_w), dims=(1, 2))
         return x[:, :height, :width]
+
+    def _attend(self, windows: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention within windows (B * N, area, C), a few at a time as in `layers.by_parts`."""
+        if torch.is_grad_enabled() or windows.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.attn(windows, mask=mask)  # type: ignore[no-any-return]
+        count = max(1, _ROWS // self.window_area)
+        parts = windows.split(count)
+        masks: Sequence[Tensor | None] = [None] * len(parts)
+        if mask is not None:
+            masks = mask.repeat(len(windows) // len(mask), 1, 1).split(count)
+        attended = [self.attn(part, mask=m) for part, m in zip(parts, masks, strict=True)]
+        return torch.cat(attended)
 
 
 def use_official_window_order(model: nn.Module) -> None:

@@ -1,7 +1,9 @@
 """Times the native operators against the reference: both in one run, one after the other.
 
 A machine that is busy, throttled or shared changes both alike, so that the ratio of the medians is
-worth more than either time.
+worth more than either time. The values are written anew before every call, as the projection
+before the operator does in the network: nobody finds them in the cache because of the other's
+order, or misses them because the other has filled it.
 """
 
 from __future__ import annotations
@@ -113,7 +115,9 @@ def bench_shape(
         native, reference = (_call(example, direction, which) for which in ("native", "reference"))
         results = native()  # also builds, and warms up
         reference()
-        times = interleaved_medians((native, reference), repeats, device)
+        times = interleaved_medians(
+            (native, reference), repeats, device, before=lambda: example.value.mul_(1)
+        )
         timings.append(
             Timing(
                 shape=shape,
@@ -137,12 +141,24 @@ def _call(
 
 
 def interleaved_medians(
-    calls: tuple[Callable[[], object], ...], repeats: int, device: str = "cpu"
+    calls: tuple[Callable[[], object], ...],
+    repeats: int,
+    device: str = "cpu",
+    before: Callable[[], object] | None = None,
 ) -> list[float]:
-    """Returns the median seconds of each call; every round runs all of them once."""
+    """Returns the median seconds of each call; every round runs all of them once.
+
+    Args:
+        calls: what to time.
+        repeats: how many rounds.
+        device: "cpu" or "cuda", which is waited for.
+        before: runs before every call and is not timed.
+    """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for call, seconds in zip(calls, times, strict=True):
+            if before is not None:
+                before()
             _wait_for(device)
             started = time.perf_counter()
             call()

@@ -1,8 +1,8 @@
 // Stands in for CUDA's runtime on a machine without a GPU: runs kernels on the host, one warp after
 // the other, each lane as a fiber that waits at the warp's barriers.
 //
-// Only what the kernels use. A lane that misses a barrier stops the program; a missing barrier shows
-// as a result that depends on `lane_order`.
+// Only what the kernels use. A lane that misses a barrier stops the program; a missing barrier
+// shows as a result that depends on the order of the lanes.
 #pragma once
 
 #include <setjmp.h>

@@ -1,0 +1,41 @@
+"""Building blocks of the network."""
+
+import torch
+
+from uniphd.models.layers import FeedForward, by_parts
+
+
+def test_parts_give_what_the_whole_gives() -> None:
+    x = torch.randn(2, 7, 5, dtype=torch.float64)
+    seen: list[tuple[int, ...]] = []
+
+    def sums(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(rows.shape))
+        return rows.cumsum(-1)[..., :3]
+
+    with torch.inference_mode():
+        assert torch.equal(by_parts(sums, x, rows=4), x.cumsum(-1)[..., :3])
+    assert seen == [(4, 5), (4, 5), (4, 5), (2, 5)]
+
+
+def test_a_gradient_takes_the_whole_at_once() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def double(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(rows.shape))
+        return 2 * rows
+
+    by_parts(double, torch.ones(2, 7, 5), rows=4)
+    assert seen == [(2, 7, 5)]
+
+
+def test_feed_forward_is_the_same_with_and_without_gradients() -> None:
+    torch.manual_seed(0)
+    block = FeedForward(8, 32, dropout=0.0)
+    x = torch.randn(3, 700, 8)  # 2,100 rows: two whole parts and a rest
+    hidden = (x @ block.linear1.weight.T + block.linear1.bias).relu()
+    update = x + hidden @ block.linear2.weight.T + block.linear2.bias
+    expected = torch.nn.functional.layer_norm(update, (8,), block.norm.weight, block.norm.bias)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x), expected)
+    torch.testing.assert_close(block(x), expected)

@@ -29,14 +29,18 @@ MakeAnswers = Callable[..., Answers]
 NAMES = [
     *("pose_AP", "pose_AP50", "pose_AP75", "pose_APM", "pose_APL", "pose_AR", "PCKh@0.5"),
     *("oIoU", "mIoU", "P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9", "mask_AP", "box_AP"),
+    *("pick", "referring_acc", "swap"),
+    *("mean_OKS", "pose_pick", "pose_referring_acc", "pose_swap"),
 ]
 POSE_NAMES = NAMES[:6]
-MASK_NAMES = ["oIoU", "mIoU", "P@0.5", "P@0.9", "mask_AP"]
+MASK_NAMES = ["oIoU", "mIoU", "P@0.5", "P@0.9", "mask_AP", "pick", "referring_acc", "swap"]
 
 
 @pytest.fixture
 def people(make_person: MakePerson) -> list[ReferredPerson]:
-    return [make_person(image_id) for image_id in (3, 1, 7, 5, 40)]
+    """Five people in four photographs: 3 and 7 share one."""
+    people = [make_person(image_id) for image_id in (3, 1, 7, 5, 40)]
+    return [replace(p, file_name="3.jpg") if p.image_id == 7 else p for p in people]
 
 
 def _official(annotations: Path, results: Path, task: str) -> np.ndarray[Any, Any]:
@@ -124,7 +128,9 @@ def test_missing_images_count_as_missed(
         evaluator.update(person.image_id, make_answers(person))
     metrics = evaluator.compute()
     assert metrics["mIoU"] == metrics["oIoU"] == metrics["PCKh@0.5"] == pytest.approx(2 / 5)
-    assert metrics["pose_AR"] == pytest.approx(2 / 5)
+    assert metrics["pose_AR"] == metrics["mean_OKS"] == pytest.approx(2 / 5)
+    assert metrics["pick"] == metrics["pose_pick"] == 1 / 2
+    assert metrics["swap"] == metrics["pose_swap"] == 0
 
 
 def test_no_answers_at_all(people: list[ReferredPerson]) -> None:
@@ -174,6 +180,7 @@ def test_a_model_without_masks(people: list[ReferredPerson], make_answers: MakeA
     assert all(math.isnan(metrics[name]) for name in MASK_NAMES)
     assert metrics["pose_AP"] == pytest.approx(1)
     assert metrics["box_AP"] == pytest.approx(1)
+    assert metrics["pose_swap"] == 1
     assert set(evaluator.coco_results()) == {"keypoints", "bbox"}
 
 
@@ -195,6 +202,7 @@ def test_nobody_with_keypoints_is_undefined(
     metrics = evaluator.compute()
     assert math.isnan(metrics["pose_AP"])
     assert math.isnan(metrics["PCKh@0.5"])
+    assert math.isnan(metrics["mean_OKS"])
     assert metrics["mask_AP"] == pytest.approx(1)
 
 

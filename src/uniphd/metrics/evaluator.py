@@ -1,8 +1,8 @@
 """RefHuman's evaluation protocol for one kind of prompt.
 
-Pose, mask and box AP take the best 20 answers per image id; PCKh and the IoU metrics the best one.
+Pose, mask and box AP take the best 20 answers per image id; all other metrics take the best one.
 An image id counts once, however often a sampler repeats it, and without an answer it counts as
-missed. T answers per image.
+missed. T answers per image. Beyond the protocol there are the mean OKS and the referring accuracy.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.metrics.coco import PERSON, CocoResult, average_precision
 from uniphd.metrics.mask_iou import Overlap, mask_overlap, summarize_overlaps
 from uniphd.metrics.pckh import pckh_counts
+from uniphd.metrics.referring import mask_referring, pose_referring
 
 MAX_ANSWERS = 20
 """Answers per image that AP looks at (COCO's limit for keypoints)."""
@@ -89,7 +90,8 @@ class RefHumanEvaluator:
     def compute(self) -> dict[str, float]:
         """All metrics as fractions, NaN where undefined; synchronises the processes first.
 
-        Masks' metrics are NaN for a model that gives none.
+        Masks' metrics are NaN for a model that gives none. The referring accuracy is NaN where no
+        photograph has two or more people under evaluation.
         """
         self.synchronize()
         people = list(self._people.values())
@@ -103,6 +105,7 @@ class RefHumanEvaluator:
             **summarize_overlaps(overlaps),
             "mask_AP": mask_ap,
             "box_AP": box_ap,
+            **self._referring(people),
         }
 
     def coco_results(self) -> dict[str, list[CocoResult]]:
@@ -131,6 +134,17 @@ class RefHumanEvaluator:
     @property
     def _has_masks(self) -> bool:
         return not self._results or any(r.masks is not None for r in self._results.values())
+
+    def _referring(self, people: Sequence[ReferredPerson]) -> dict[str, float]:
+        results = self._results.items()
+        masks = {image_id: result.masks[0] for image_id, result in results if result.masks}
+        poses = {
+            image_id: result.keypoints[0] for image_id, result in results if len(result.scores)
+        }
+        return {
+            **mask_referring(people if self._has_masks else [], masks),
+            **pose_referring(people, poses),
+        }
 
     def _pckh(self, person: ReferredPerson) -> tuple[int, int]:
         result = self._results.get(person.image_id)

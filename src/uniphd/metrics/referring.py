@@ -1,0 +1,177 @@
+"""Referring accuracy: does the best answer show the person meant, or another one beside them?
+
+A record is one image id: a prompt for one person. The records of one photograph share its
+`file_name`; records with the same mask and keypoints refer to the same person in different words.
+Only photographs with two or more annotated people count, and a record without an answer is wrong.
+
+Shapes: R records and P people of one photograph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from uniphd.data.annotations import ReferredPerson
+from uniphd.keypoints import NUM_KEYPOINTS
+from uniphd.metrics.oks import keypoint_similarity
+
+ACCURATE = 0.5
+"""The overlap from which on a picked person counts as found."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """Who is annotated in a photograph and who is asked for.
+
+    Attributes:
+        records: the R prompts.
+        people: the P people, each of them once.
+        referred: (R,) int, the place in `people` of whom each record refers to.
+    """
+
+    records: tuple[ReferredPerson, ...]
+    people: tuple[ReferredPerson, ...]
+    referred: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How well the best answers to a photograph's records fit each of its people.
+
+    Attributes:
+        overlaps: (R, P) in [0, 1], IoU or OKS; 0 for a record without an answer.
+        referred: (R,) int, the column of the person meant.
+    """
+
+    overlaps: npt.NDArray[np.float64]
+    referred: npt.NDArray[np.intp]
+
+    @property
+    def own(self) -> npt.NDArray[np.float64]:
+        """(R,) overlap with the person meant."""
+        own: npt.NDArray[np.float64] = self.overlaps[np.arange(len(self.referred)), self.referred]
+        return own
+
+    @property
+    def picked(self) -> npt.NDArray[np.bool_]:
+        """(R,) whether the person meant is overlapped strictly more than anybody else."""
+        others = self.overlaps.copy()
+        others[np.arange(len(self.referred)), self.referred] = -math.inf
+        picked: npt.NDArray[np.bool_] = self.own > others.max(axis=1)
+        return picked
+
+    @property
+    def pairs(self) -> npt.NDArray[np.bool_]:
+        """(R, R) which records refer to different people; every pair stands there twice."""
+        pairs: npt.NDArray[np.bool_] = self.referred[:, None] != self.referred
+        return pairs
+
+
+def mask_referring(records: Sequence[ReferredPerson], masks: Mapping[int, str]) -> dict[str, float]:
+    """Referring accuracy by the IoU of masks; see `summarize_confusions`.
+
+    Args:
+        records: all that are under evaluation.
+        masks: compressed run lengths of the best answer by image id, as large as the photograph.
+    """
+    photographs = [photo for photo in group_by_photograph(records) if len(photo.people) > 1]
+    return summarize_confusions([_mask_confusion(photo, masks) for photo in photographs])
+
+
+def pose_referring(
+    records: Sequence[ReferredPerson], keypoints: Mapping[int, npt.NDArray[np.float64]]
+) -> dict[str, float]:
+    """Referring accuracy by the OKS of poses, among the people with labelled keypoints.
+
+    Args:
+        records: all that are under evaluation.
+        keypoints: (17, 2) or more columns of the best answer by image id.
+
+    Returns:
+        mean_OKS: over the records of people with labelled keypoints, also of those who are alone.
+        pose_pick, pose_referring_acc, pose_swap: see `summarize_confusions`.
+    """
+    photographs = group_by_photograph([record for record in records if record.num_keypoints])
+    confusions = [_pose_confusion(photo, keypoints) for photo in photographs]
+    own = [value for confusion in confusions for value in confusion.own.tolist()]
+    accuracy = summarize_confusions(confusions)
+    return {
+        "mean_OKS": math.fsum(own) / (len(own) or math.nan),
+        **{f"pose_{name}": value for name, value in accuracy.items()},
+    }
+
+
+def summarize_confusions(photographs: Sequence[Confusion]) -> dict[str, float]:
+    """Fractions over the photographs with at least two people; NaN where there is none.
+
+    Returns:
+        pick: share of records whose answer overlaps the person meant strictly more than anybody
+            else.
+        referring_acc: share of records with pick and an overlap of at least `ACCURATE`.
+        swap: share of the pairs of people, each prompted in turn, where both are picked (pairs of
+            records, where people are described in several ways). An answer that does not depend on
+            the prompt gets none of them.
+    """
+    shared = [photo for photo in photographs if photo.overlaps.shape[1] > 1]
+    samples = sum(len(photo.referred) for photo in shared) or math.nan
+    pairs = sum(int(photo.pairs.sum()) for photo in shared) or math.nan
+    picked = [photo.picked for photo in shared]
+    accurate = [p & (photo.own >= ACCURATE) for p, photo in zip(picked, shared, strict=True)]
+    both = [np.outer(p, p) & photo.pairs for p, photo in zip(picked, shared, strict=True)]
+    return {
+        "pick": sum(int(p.sum()) for p in picked) / samples,
+        "referring_acc": sum(int(a.sum()) for a in accurate) / samples,
+        "swap": sum(int(b.sum()) for b in both) / pairs,
+    }
+
+
+def group_by_photograph(records: Sequence[ReferredPerson]) -> list[Photograph]:
+    """Put the records of each photograph together and find out who is the same person."""
+    groups: dict[Any, list[ReferredPerson]] = defaultdict(list)
+    for record in records:
+        groups[record.file_name, record.size].append(record)
+    return [_photograph(group) for group in groups.values()]
+
+
+def _photograph(records: Sequence[ReferredPerson]) -> Photograph:
+    identities = [(record.counts, record.keypoints.tobytes()) for record in records]
+    people: dict[Any, ReferredPerson] = {}
+    for identity, record in zip(identities, records, strict=True):
+        people.setdefault(identity, record)
+    places = {identity: place for place, identity in enumerate(people)}
+    referred = np.array([places[identity] for identity in identities], dtype=np.intp)
+    return Photograph(tuple(records), tuple(people.values()), referred)
+
+
+def _mask_confusion(photograph: Photograph, masks: Mapping[int, str]) -> Confusion:
+    people = [person.segmentation for person in photograph.people]
+    overlaps = np.zeros((len(photograph.records), len(people)))
+    answered = [i for i, record in enumerate(photograph.records) if record.image_id in masks]
+    if answered:
+        answers = [
+            {"size": list(record.size), "counts": masks[record.image_id]}
+            for record in (photograph.records[i] for i in answered)
+        ]
+        overlaps[answered] = coco_mask.iou(answers, people, [False] * len(people))
+    return Confusion(overlaps, photograph.referred)
+
+
+def _pose_confusion(
+    photograph: Photograph, keypoints: Mapping[int, npt.NDArray[np.float64]]
+) -> Confusion:
+    missed = np.full((NUM_KEYPOINTS, 2), np.nan)
+    answers = [keypoints.get(record.image_id, missed)[:, :2] for record in photograph.records]
+    overlaps = keypoint_similarity(
+        np.stack(answers),
+        np.stack([person.keypoints for person in photograph.people]),
+        np.array([person.area for person in photograph.people]),
+    )
+    return Confusion(overlaps, photograph.referred)

@@ -39,6 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uniphd.cli.configuration import build, build_network, config_dir, fill_resolvers
 from uniphd.inference.predict import predict_answers
+from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.models.uniphd import UniPHD
 from uniphd.ops.memory import peak_memory
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt, batch_prompts
@@ -92,6 +93,8 @@ def main() -> None:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("train", [*options.overrides, "paths.output_dir=unused", "data.root=none"])
     network = build_network(config)[0].eval()
+    if options.int8:
+        network = quantize_linear_layers(network)
     batch = make_batch(options.size, options.batch, options.prompt)
     flops = count_flops(network, batch, options.answers)
 
@@ -121,6 +124,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--answers", type=int, default=1, help="masks per picture (default: 1)")
     parser.add_argument("--threads", type=int, default=2, help="default: 2")
     parser.add_argument("--repeats", type=int, default=11, help="default: 11")
+    parser.add_argument("--int8", action="store_true", help="linear layers in 8 bits")
     parser.add_argument("--training", action="store_true", help="measure forward + backward too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     parser.add_argument("overrides", nargs="*", help="as for uniphd-train")
@@ -302,6 +306,7 @@ def report(
         "canvas": list(batch.images.shape),
         "prompt": options.prompt,
         "answers": options.answers,
+        "int8": options.int8,
         "overrides": options.overrides,
     }
     print(json.dumps(run))

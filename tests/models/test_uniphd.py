@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from uniphd.errors import PromptError
 from uniphd.losses.criterion import SetCriterion
 from uniphd.losses.matcher import HungarianMatcher
 from uniphd.models.outputs import Predictions
@@ -148,3 +149,50 @@ def test_prompts_outside_the_canvas_are_clamped(tiny_network: UniPHD) -> None:
         expected = tiny_network(images, padding, sizes, inside).final.keypoints
         actual = tiny_network(images, padding, sizes, outside).final.keypoints
     torch.testing.assert_close(actual, expected)
+
+
+def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_network: UniPHD) -> None:
+    """Predictions, masks and gradients; dropout is off."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # the last layers start at zero and would block gradients
+        for parameter in tiny_network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.02)
+    results = []
+    for rows in ((0, 1), (0, 0, 1, 1)):
+        tiny_network.zero_grad()
+        predictions = tiny_network(*pictures(*rows), batch(0, 1, 2, 3))
+        final = predictions.final
+        masks = tiny_network.mask_head(predictions.mask_features, final.embedding, final.centre)
+        assert predictions.mask_features.sizes == (SIZES[0], SIZES[0], SIZES[1], SIZES[1])
+        outputs = (final.logits, final.boxes, final.keypoints, masks.sigmoid())
+        sum(output.square().mean() for output in outputs).backward()
+        gradients = {
+            name: parameter.grad
+            for name, parameter in tiny_network.named_parameters()
+            if parameter.grad is not None
+        }
+        results.append((outputs, gradients))
+    (once, once_gradients), (repeated, repeated_gradients) = results
+    for ours, expected in zip(once, repeated, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
+    assert once_gradients.keys() == repeated_gradients.keys()
+    for name, expected in repeated_gradients.items():
+        # Two pictures' sums in another order: rounding, where large terms of both signs cancel.
+        error = (once_gradients[name] - expected).norm()
+        assert error <= 1e-5 + 1e-4 * expected.norm(), name
+
+
+def test_the_backbone_sees_every_picture_once(tiny_network: UniPHD) -> None:
+    seen: list[int] = []
+    tiny_network.backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    with torch.no_grad():
+        tiny_network(*pictures(0, 1), batch(0, 1, 2, 3))
+    assert seen == [2]
+
+
+@pytest.mark.parametrize("prompts", [(), (0,), (0, 1, 2)])
+def test_pictures_with_unequal_numbers_of_prompts(
+    tiny_network: UniPHD, prompts: tuple[int, ...]
+) -> None:
+    with pytest.raises(PromptError, match=f"{len(prompts)} prompts for 2 pictures"):
+        tiny_network(*pictures(0, 1), batch(*prompts))

@@ -20,6 +20,7 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
+from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
 from uniphd.models.build import build_tokenizer
@@ -41,8 +42,11 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     for key, value in model_config.preprocessing.items():
         if config.data.eval_transform[key] is None:
             config.data.eval_transform[key] = value
+    model = load_model(config.ckpt)
+    if config.int8:
+        model = quantize_linear_layers(model)
     module: RefHumanModule = build(
-        config.module, model=load_model(config.ckpt), criterion=None, model_config=model_config
+        config.module, model=model, criterion=None, model_config=model_config
     )
     tokenize = build_tokenizer(model_config.tokenizer)
     data: LightningDataModule = build(config.data, tokenize=tokenize)

@@ -1,60 +1,103 @@
-"""Multimodal fusion: every picture token looks at the prompt once, before the encoder."""
+"""Multimodal fusion: every picture token looks at the prompt once, before the encoder.
+
+Shapes: B prompts, each with its picture, S picture tokens of all levels, C channels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from uniphd.models.prompt_encoder import PromptTokens
 from uniphd.prompts import PromptBatch
+
+
+@dataclass(frozen=True)
+class FusedTokens:
+    """What a fusion makes of the picture's tokens.
+
+    Attributes:
+        tokens: (B, S, C) updated.
+        grounding_logits: (B, S) whether the referred person covers the token; None where the fusion
+            has no such answer.
+    """
+
+    tokens: Tensor
+    grounding_logits: Tensor | None
 
 
 class PromptFusion(nn.Module):
     """`v + attention(query=v, key=prompt + position, value=prompt)`, without a norm.
 
     Text and positional prompts (points, scribbles, boxes) have their own weights; the levels share
-    them. No position encoding is added to the picture's tokens.
+    them.
 
     Args:
         hidden_dim: C.
         num_heads: attention heads.
+        position_in_queries: add the picture tokens' position encoding to the attention's queries,
+            so that they can compare their place with the prompt's; not so in the official release.
+
+    Attributes:
+        gives_grounding: whether `fuse` returns grounding logits.
     """
 
-    def __init__(self, hidden_dim: int = 256, num_heads: int = 8) -> None:
+    gives_grounding: ClassVar[bool] = False
+
+    def __init__(
+        self, hidden_dim: int = 256, num_heads: int = 8, position_in_queries: bool = False
+    ) -> None:
         super().__init__()
         self.text_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
         self.region_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
+        self.position_in_queries = position_in_queries
 
-    def forward(self, visual: Tensor, prompt: PromptTokens, prompts: PromptBatch) -> Tensor:
+    def fuse(
+        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
+    ) -> FusedTokens:
         """Update the picture's tokens.
 
         Args:
             visual: (B, S, C) tokens of all levels.
+            positions: (B, S, C) their position encoding.
             prompt: the encoded prompts.
             prompts: says which row is of which kind.
-
-        Returns:
-            (B, S, C).
         """
-        text_rows = prompts.rows("text")
-        region_rows = prompts.rows("point", "scribble", "box")
-        if not region_rows:
-            return visual + self._attend(self.text_attention, visual, prompt)
-        if not text_rows:
-            return visual + self._attend(self.region_attention, visual, prompt)
-        update = torch.empty_like(visual)
-        for attention, rows in (
-            (self.text_attention, text_rows),
-            (self.region_attention, region_rows),
-        ):
-            update[rows] = self._attend(attention, visual[rows], _select(prompt, rows))
-        return visual + update
+        queries = visual + positions if self.position_in_queries else visual
+        return FusedTokens(self(visual, prompt, prompts, queries), None)
+
+    def forward(
+        self,
+        visual: Tensor,
+        prompt: PromptTokens,
+        prompts: PromptBatch,
+        queries: Tensor | None = None,
+    ) -> Tensor:
+        """Add what the picture's tokens read in the prompt to them: (B, S, C).
+
+        Args:
+            visual: (B, S, C).
+            prompt: the encoded prompts.
+            prompts: says which row is of which kind.
+            queries: (B, S, C) what the attention compares with the prompt; `visual` by default.
+        """
+        queries = visual if queries is None else queries
+        return visual + _per_kind(
+            prompts,
+            lambda rows: self._attend(self.text_attention, queries[rows], _select(prompt, rows)),
+            lambda rows: self._attend(self.region_attention, queries[rows], _select(prompt, rows)),
+        )
 
     def _attend(
-        self, attention: nn.MultiheadAttention, visual: Tensor, prompt: PromptTokens
+        self, attention: nn.MultiheadAttention, queries: Tensor, prompt: PromptTokens
     ) -> Tensor:
         out: Tensor = attention(
-            visual,
+            queries,
             prompt.tokens + prompt.positions,
             prompt.tokens,
             key_padding_mask=prompt.padding,
@@ -63,7 +106,70 @@ class PromptFusion(nn.Module):
         return out
 
 
-def _select(prompt: PromptTokens, rows: list[int]) -> PromptTokens:
+class ProductFusion(PromptFusion):
+    """`v + attention(...) + D(h)` with `h = relu(A(v + position) * B(summary))`.
+
+    The product lets one vector of the prompt choose channels of every picture token, as in
+    low-rank bilinear pooling (Kim et al., arXiv 1610.04325); `C(h)` are grounding logits. Text and
+    positional prompts have their own B, since their summaries come from different sources; what is
+    done with a picture token is the same for both.
+
+    Args:
+        hidden_dim: C.
+        num_heads: attention heads.
+        position_in_queries: as in `PromptFusion`.
+    """
+
+    gives_grounding: ClassVar[bool] = True
+
+    def __init__(
+        self, hidden_dim: int = 256, num_heads: int = 8, position_in_queries: bool = False
+    ) -> None:
+        super().__init__(hidden_dim, num_heads, position_in_queries)
+        self.visual_factor = nn.Linear(hidden_dim, hidden_dim)
+        self.text_factor = nn.Linear(hidden_dim, hidden_dim)
+        self.region_factor = nn.Linear(hidden_dim, hidden_dim)
+        self.grounding = nn.Linear(hidden_dim, 1)
+        self.output = nn.Linear(hidden_dim, hidden_dim)
+
+    def fuse(
+        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
+    ) -> FusedTokens:
+        """Update the picture's tokens and say which the referred person covers; see the base."""
+        fused = super().fuse(visual, positions, prompt, prompts)
+        factor = _per_kind(
+            prompts,
+            lambda rows: self.text_factor(prompt.summary[rows]),
+            lambda rows: self.region_factor(prompt.summary[rows]),
+        )
+        product = F.relu(self.visual_factor(visual + positions) * factor.unsqueeze(1))
+        return FusedTokens(
+            tokens=fused.tokens + self.output(product),
+            grounding_logits=self.grounding(product).squeeze(-1),
+        )
+
+
+def _per_kind(
+    prompts: PromptBatch,
+    text: Callable[[list[int] | slice], Tensor],
+    region: Callable[[list[int] | slice], Tensor],
+) -> Tensor:
+    """Compute rows of text and of positional prompts by their own functions, in batch order.
+
+    Without a row of its kind a function is not called; with all rows, nothing is copied.
+    """
+    text_rows = prompts.rows("text")
+    region_rows = prompts.rows("point", "scribble", "box")
+    if not region_rows:
+        return text(slice(None))
+    if not text_rows:
+        return region(slice(None))
+    order = text_rows + region_rows
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return torch.cat([text(text_rows), region(region_rows)])[inverse]
+
+
+def _select(prompt: PromptTokens, rows: list[int] | slice) -> PromptTokens:
     return PromptTokens(
         prompt.tokens[rows], prompt.positions[rows], prompt.padding[rows], prompt.summary[rows]
     )

@@ -1,6 +1,7 @@
-"""Typed predictions of the network.
+"""Typed values inside the network, and its predictions.
 
-Shapes: B images, Q queries, C channels, K = 17 keypoints. Coordinates are fractions of the picture.
+Shapes: B prompts, each with its picture, S tokens over the L levels, Q queries, C channels, K = 17
+keypoints. Coordinates are fractions of the picture.
 """
 
 from __future__ import annotations
@@ -64,6 +65,52 @@ class MaskFeatures:
 
 
 @dataclass(frozen=True)
+class GroundingPrediction:
+    """What the fusion says about every picture token: does the referred person cover it?
+
+    Attributes:
+        logits: (B, S), level after level.
+        padding: (B, S) bool, True on padding.
+        shapes: (h, w) of the levels.
+        canvas: (height, width) of the padded canvas in pixels.
+    """
+
+    logits: Tensor
+    padding: Tensor
+    shapes: tuple[Size, ...]
+    canvas: Size
+
+
+@dataclass(frozen=True)
+class FusedFeatures:
+    """The pictures after they have met their prompts, before the encoder.
+
+    Attributes:
+        tokens: (B, S, C) fused tokens of all levels.
+        positions: (B, S, C) their position encoding.
+        padding: (B, S) bool, True on padding.
+        valid_ratios: (B, L, 2) share of every level's (width, height) that is picture.
+        shapes: (h, w) of the levels.
+        summary: (B, C) the prompts' vectors.
+        stride8: (B, C8, h8, w8) backbone map.
+        stride4: (B, C4, h4, w4) backbone map.
+        sizes: (h, w) of every picture inside the padded canvas.
+        grounding: None where the fusion makes none.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    padding: Tensor
+    valid_ratios: Tensor
+    shapes: tuple[Size, ...]
+    summary: Tensor
+    stride8: Tensor
+    stride4: Tensor
+    sizes: tuple[Size, ...]
+    grounding: GroundingPrediction | None
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Everything the network says about a batch; masks are made on request from `mask_features`.
 
@@ -71,11 +118,13 @@ class Predictions:
         layers: one prediction per decoder layer; the last is the final answer.
         selection: the encoder's prediction for the selected tokens.
         mask_features: input of `UniPHD.mask_head`.
+        grounding: the fusion's answer per picture token; None where the fusion makes none.
     """
 
     layers: tuple[LayerPrediction, ...]
     selection: SelectionPrediction
     mask_features: MaskFeatures
+    grounding: GroundingPrediction | None = None
 
     @property
     def final(self) -> LayerPrediction:

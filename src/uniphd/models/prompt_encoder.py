@@ -61,6 +61,10 @@ class PromptEncoder(nn.Module):
         feature_dim: channels of the stride-16 backbone map that points and boxes are sampled from.
         hidden_dim: C.
         dropout: after every projection; 0.1 in the official release.
+        position_in_values: add a learned projection of the position encoding to the tokens of
+            points, scribbles and boxes, and with them to their summary. As published a position is
+            only in an attention's key: one point gives one key, so every picture token reads the
+            same value, and where the point is shows only in what the features there look like.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class PromptEncoder(nn.Module):
         feature_dim: int,
         hidden_dim: int = 256,
         dropout: float = 0.1,
+        position_in_values: bool = False,
     ) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
@@ -77,6 +82,7 @@ class PromptEncoder(nn.Module):
         self.sentence_projection = Projection(text_encoder.hidden_size, hidden_dim, dropout)
         self.region_projection = Projection(feature_dim, hidden_dim, dropout)
         self.region_summary = Projection(hidden_dim, hidden_dim, dropout)
+        self.position_projection = nn.Linear(hidden_dim, hidden_dim) if position_in_values else None
 
     def forward(
         self, prompts: PromptBatch, features: Tensor, positions: Tensor, canvas: Size
@@ -116,6 +122,8 @@ class PromptEncoder(nn.Module):
     def _encode_region(self, features: Tensor, positions: Tensor, padding: Tensor) -> PromptTokens:
         """Encode sampled features (N, T, D) and positions (N, T, C)."""
         tokens = self.region_projection(features)
+        if self.position_projection is not None:
+            tokens = tokens + self.position_projection(positions)
         weight = (~padding).unsqueeze(-1).to(tokens.dtype)
         mean = (tokens * weight).sum(1) / weight.sum(1)
         return PromptTokens(tokens, positions, padding, summary=self.region_summary(mean))

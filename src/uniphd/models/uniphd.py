@@ -2,7 +2,8 @@
 
 "Referring Human Pose and Mask Estimation in the Wild" (NeurIPS 2024), figure 3, top to bottom.
 
-Shapes: B images, H x W the padded canvas, C channels, S tokens over the L levels, Q queries.
+Shapes: P pictures, B prompts (one or several per picture), H x W the padded canvas, C channels, S
+tokens over the L levels, Q queries.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uniphd.errors import PromptError
 from uniphd.models.backbone import Backbone
 from uniphd.models.channel_mapper import ChannelMapper
 from uniphd.models.decoder import PoseDecoder
@@ -20,7 +22,12 @@ from uniphd.models.encoder import DeformableEncoder
 from uniphd.models.fusion import PromptFusion
 from uniphd.models.heads import PredictionHeads
 from uniphd.models.mask_head import MaskHead, sum_levels
-from uniphd.models.outputs import MaskFeatures, Predictions
+from uniphd.models.outputs import (
+    FusedFeatures,
+    GroundingPrediction,
+    MaskFeatures,
+    Predictions,
+)
 from uniphd.models.position import sine_position_2d
 from uniphd.models.prompt_encoder import PromptEncoder
 from uniphd.models.query_selection import QuerySelection
@@ -73,44 +80,101 @@ class UniPHD(nn.Module):
         sizes: tuple[Size, ...],
         prompts: PromptBatch,
     ) -> Predictions:
-        """Predict the referred person of every picture.
+        """Predict the referred person of every prompt.
 
         Args:
-            images: (B, 3, H, W) normalised, zero on padding; H and W multiples of 16.
-            padding_mask: (B, H, W) bool, True on padding.
+            images: (P, 3, H, W) normalised, zero on padding; H and W multiples of 16.
+            padding_mask: (P, H, W) bool, True on padding.
             sizes: (h, w) of every picture inside the canvas.
-            prompts: one prompt per picture.
+            prompts: B = n * P prompts, n for every picture, those of one picture being neighbours;
+                all that does not depend on the prompt is computed once per picture.
+
+        Raises:
+            PromptError: there is not the same number of prompts for every picture.
         """
-        stride4, stride8, stride16, stride32 = self.backbone(images)
-        levels = self.neck([stride8, stride16, stride32])
-        shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
-        paddings = [resize_padding(padding_mask, shape) for shape in shapes]
-        positions = [sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings]
-        prompt = self.prompt_encoder(
-            prompts, stride16, positions[1], (images.shape[-2], images.shape[-1])
+        fused = self.fuse(images, padding_mask, sizes, prompts)
+        memory = self.encoder(
+            fused.tokens, fused.positions, fused.shapes, fused.padding, fused.valid_ratios
         )
-
-        tokens = self.fusion(flatten_levels(levels), prompt, prompts)
-        padding = torch.cat([level.flatten(1) for level in paddings], dim=1)
-        valid_ratios = torch.stack([valid_ratio(level) for level in paddings], dim=1)
-        memory = self.encoder(tokens, flatten_levels(positions), shapes, padding, valid_ratios)
-
-        selection = self.query_selection(memory, padding, shapes, valid_ratios, prompt.summary)
+        selection = self.query_selection(
+            memory, fused.padding, fused.shapes, fused.valid_ratios, fused.summary
+        )
         layers = self.decoder(
             selection.groups,
             selection.reference,
             memory,
-            shapes,
-            padding,
-            valid_ratios,
+            fused.shapes,
+            fused.padding,
+            fused.valid_ratios,
             self.heads,
         )
-        mask_memory = sum_levels(unflatten_levels(memory, shapes)[:3])
+        mask_memory = sum_levels(unflatten_levels(memory, fused.shapes)[:3])
         return Predictions(
             layers=tuple(layers),
             selection=selection.prediction,
-            mask_features=MaskFeatures(mask_memory, stride8, stride4, sizes),
+            mask_features=MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.sizes),
+            grounding=fused.grounding,
         )
+
+    def fuse(
+        self,
+        images: Tensor,
+        padding_mask: Tensor,
+        sizes: tuple[Size, ...],
+        prompts: PromptBatch,
+    ) -> FusedFeatures:
+        """The first half of `forward`, up to the encoder; arguments and errors are the same."""
+        repeats = prompts_per_picture(len(prompts), len(images))
+        canvas = (images.shape[-2], images.shape[-1])
+        stride4, stride8, stride16, stride32 = self.backbone(images)
+        levels = self.neck([stride8, stride16, stride32])
+        shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
+        paddings = [resize_padding(padding_mask, shape) for shape in shapes]
+        maps = [sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings]
+
+        visual = repeat_rows(flatten_levels(levels), repeats)
+        positions = repeat_rows(flatten_levels(maps), repeats)
+        padding = torch.cat([level.flatten(1) for level in paddings], dim=1)
+        padding = repeat_rows(padding, repeats)
+        valid_ratios = torch.stack([valid_ratio(level) for level in paddings], dim=1)
+        prompt = self.prompt_encoder(
+            prompts, repeat_rows(stride16, repeats), repeat_rows(maps[1], repeats), canvas
+        )
+        fused = self.fusion.fuse(visual, positions, prompt, prompts)
+        logits = fused.grounding_logits
+        return FusedFeatures(
+            tokens=fused.tokens,
+            positions=positions,
+            padding=padding,
+            valid_ratios=repeat_rows(valid_ratios, repeats),
+            shapes=shapes,
+            summary=prompt.summary,
+            stride8=repeat_rows(stride8, repeats),
+            stride4=repeat_rows(stride4, repeats),
+            sizes=tuple(size for size in sizes for _ in range(repeats)),
+            grounding=(
+                None if logits is None else GroundingPrediction(logits, padding, shapes, canvas)
+            ),
+        )
+
+
+def prompts_per_picture(prompts: int, pictures: int) -> int:
+    """How many prompts every picture has.
+
+    Raises:
+        PromptError: not the same number for every picture.
+    """
+    if not pictures or not prompts or prompts % pictures:
+        raise PromptError(
+            f"There are {prompts} prompts for {pictures} pictures; give every picture the same "
+            "number, those of one picture next to each other."
+        )
+    return prompts // pictures
+
+
+def repeat_rows(values: Tensor, repeats: int) -> Tensor:
+    """Every row of (P, ...) `repeats` times in turn: (P * repeats, ...); not copied for 1."""
+    return values if repeats == 1 else values.repeat_interleave(repeats, dim=0)
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:

@@ -14,11 +14,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from uniphd.checkpoints.load import CONFIG_KEY, portable_config
 from uniphd.checkpoints.store import ModelConfig
+from uniphd.errors import ConfigError
 from uniphd.inference.postprocess import Answers
 from uniphd.inference.predict import predict_answers
 from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.grounding import GroundingLoss
 from uniphd.losses.targets import count_instances
 from uniphd.metrics.evaluator import RefHumanEvaluator
+from uniphd.models.outputs import GroundingPrediction
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import PromptKind
 from uniphd.structures import Batch
@@ -45,6 +48,11 @@ class RefHumanModule(LightningModule):
         rules: exceptions by parameter name, see `parameter_groups`.
         interval: "epoch" or "step", when the schedule advances.
         top_k: predictions per picture that count for AP; 20 in RefHuman's protocol.
+        grounding: loss of the fusion's grounding logits, which alone is trained in the first steps
+            of a run and may accompany the other losses afterwards; None, as published, for none.
+
+    Raises:
+        ConfigError: `grounding` is given but the network's fusion makes no grounding logits.
     """
 
     def __init__(
@@ -59,8 +67,14 @@ class RefHumanModule(LightningModule):
         rules: Sequence[Mapping[str, Any]] = (),
         interval: str = "epoch",
         top_k: int = 20,
+        grounding: GroundingLoss | None = None,
     ) -> None:
         super().__init__()
+        if grounding is not None and not model.fusion.gives_grounding:
+            raise ConfigError(
+                f"The grounding loss needs a fusion that gives grounding logits, which "
+                f"{type(model.fusion).__name__} does not; use fusion=product or grounding=none."
+            )
         self.model = model
         self.criterion = criterion
         self.model_config = model_config
@@ -71,26 +85,45 @@ class RefHumanModule(LightningModule):
         self.rules = rules
         self.interval = interval
         self.top_k = top_k
+        self.grounding = grounding
         self.evaluators: dict[PromptKind, RefHumanEvaluator] = {}
         self.results: dict[str, dict[str, float]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
+        if self.grounding is not None and self.grounding.warms_up(self.global_step):
+            fused = self.model.fuse(batch.images, batch.padding_mask, batch.sizes, batch.prompts)
+            grounding = self._grounding_loss(self.grounding, fused.grounding, batch)
+            self._log_total(grounding, {}, len(batch))
+            return grounding
         predictions = self.model(batch.images, batch.padding_mask, batch.sizes, batch.prompts)
         num_instances = count_instances(batch.targets, self.device)
         result = self.criterion(predictions, batch.targets, self.model.mask_head, num_instances)
+        total: Tensor = result.total
+        if self.grounding is not None and self.grounding.weight:
+            grounding = self._grounding_loss(self.grounding, predictions.grounding, batch)
+            total = total + self.grounding.weight * grounding
         size = len(batch)
-        self.log("train/loss", result.total, batch_size=size)
         self.log("train/non_finite_costs", result.non_finite_costs.float(), batch_size=size)
         for name, value in result.losses.items():
             self.log(f"train/{name}", value, batch_size=size)
-        shown = {
-            name: result.losses[f"final/{name}"]
-            for name in _SHOWN
-            if f"final/{name}" in result.losses
-        }
-        self.log_dict({"loss": result.total, **shown}, prog_bar=True, logger=False, batch_size=size)
-        return result.total  # type: ignore[no-any-return]
+        self._log_total(total, result.losses, size)
+        return total
+
+    def _grounding_loss(
+        self, loss: GroundingLoss, prediction: GroundingPrediction | None, batch: Batch
+    ) -> Tensor:
+        """The unweighted grounding loss of a batch, logged."""
+        assert prediction is not None  # the constructor refuses fusions without
+        value = loss(prediction, batch.targets)
+        self.log("train/grounding", value, batch_size=len(batch))
+        return value
+
+    def _log_total(self, total: Tensor, losses: Mapping[str, Tensor], size: int) -> None:
+        """Log what is trained on, and show it in the progress bar beside the main losses."""
+        self.log("train/loss", total, batch_size=size)
+        shown = {name: losses[f"final/{name}"] for name in _SHOWN if f"final/{name}" in losses}
+        self.log_dict({"loss": total, **shown}, prog_bar=True, logger=False, batch_size=size)
 
     def on_validation_epoch_start(self) -> None:
         """Start every prompt kind's evaluation anew."""

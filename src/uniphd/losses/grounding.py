@@ -1,0 +1,112 @@
+"""Grounding: the fusion learns, token by token, which part of the picture the prompt means.
+
+The decoder's losses tell a network from scratch whom a sentence means only through one query and
+one class logit. A warm-up on this dense loss, before anything behind the fusion is trained, teaches
+it directly. Nothing of this is in the official training.
+
+Shapes: B prompts, each with its picture, S tokens over the L levels, H x W the padded canvas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from uniphd.errors import ConfigError
+from uniphd.losses.precision import at_least_float32
+from uniphd.losses.targets import stack_masks
+from uniphd.models.outputs import GroundingPrediction
+from uniphd.structures import Size, Target
+
+_SMOOTH = 1.0  # keeps the dice ratio defined where nobody covers a token, as for masks
+
+
+@dataclass(frozen=True)
+class GroundingLoss:
+    """Cross-entropy, and dice if wanted, of grounding logits against the referred person's mask.
+
+    A token's target is the share of its cell that the mask covers. Padding is left out. Every
+    picture and every level counts the same.
+
+    Attributes:
+        warmup_steps: optimizer steps at the start of a run in which only this loss is trained.
+        weight: of this loss beside all others after the warm-up; 0 leaves it out.
+        dice_weight: of the dice loss within this one; 0 leaves it out.
+        levels: feature levels to supervise: 0 is stride 8, 1 is stride 16, and so on.
+
+    Raises:
+        ConfigError: a number is negative, there is no level, or warm-up and weight are both 0.
+    """
+
+    warmup_steps: int
+    weight: float = 0.0
+    dice_weight: float = 0.0
+    levels: Sequence[int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        numbers = (self.warmup_steps, self.weight, self.dice_weight, *self.levels)
+        if any(number < 0 for number in numbers):
+            raise ConfigError(f"{self} has a negative number; use 0 to leave a part out.")
+        if not self.levels:
+            raise ConfigError("grounding.levels is empty; name at least one level, such as [0, 1].")
+        if not (self.warmup_steps or self.weight):
+            raise ConfigError(
+                "grounding has neither warmup_steps nor a weight; give one, or use grounding=none."
+            )
+
+    def warms_up(self, step: int) -> bool:
+        """Whether the optimizer step with this number, counted from 0, belongs to the warm-up."""
+        return step < self.warmup_steps
+
+    def __call__(self, prediction: GroundingPrediction, targets: Sequence[Target]) -> Tensor:
+        """The loss of a batch, ().
+
+        Args:
+            prediction: the fusion's answer.
+            targets: one per prompt, on the prediction's device; several people are taken together.
+
+        Raises:
+            ConfigError: the network has no such level.
+        """
+        if max(self.levels) >= len(prediction.shapes):
+            raise ConfigError(
+                f"grounding.levels is {list(self.levels)}, but the network has the levels 0 to "
+                f"{len(prediction.shapes) - 1}."
+            )
+        masks = stack_masks(targets, prediction.canvas).any(1)
+        lengths = [height * width for height, width in prediction.shapes]
+        logits = at_least_float32(prediction.logits).split(lengths, dim=1)
+        valid = (~prediction.padding).to(logits[0].dtype).split(lengths, dim=1)
+        per_level = [
+            self._level_loss(logits[level], coverage(masks, prediction.shapes[level]), valid[level])
+            for level in self.levels
+        ]
+        return torch.stack(per_level).mean()
+
+    def _level_loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """Loss of one level: logits, target and valid (1 or 0) are (B, s)."""
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        loss = (entropy * valid).sum(1) / valid.sum(1).clamp(min=1)
+        if self.dice_weight:
+            probability = logits.sigmoid() * valid
+            overlap = (probability * target).sum(1)
+            total = (probability + target * valid).sum(1)
+            loss = loss + self.dice_weight * (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH))
+        return loss.mean()
+
+
+def coverage(masks: Tensor, shape: Size) -> Tensor:
+    """Share of every cell of a level that a mask covers.
+
+    Args:
+        masks: (B, H, W) bool.
+        shape: (h, w) of the level.
+
+    Returns:
+        (B, h * w) float32 in [0, 1].
+    """
+    return F.adaptive_avg_pool2d(masks.unsqueeze(1).float(), shape).flatten(1)

@@ -1,0 +1,252 @@
+"""The grounding warm-up: what it trains, when it ends, and what a run keeps of it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import MagicMock, PropertyMock
+
+import pytest
+import torch
+
+import uniphd
+from tests.composition import TINY, compose_train
+from uniphd.checkpoints.store import ModelConfig
+from uniphd.cli.configuration import build_network
+from uniphd.cli.train import train
+from uniphd.errors import ConfigError
+from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.grounding import GroundingLoss
+from uniphd.losses.matcher import HungarianMatcher
+from uniphd.models.fusion import ProductFusion
+from uniphd.models.tokenizer import HashTokenizer
+from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt, batch_prompts
+from uniphd.structures import Batch, Target
+from uniphd.training.module import RefHumanModule
+
+SIZE = (64, 64)
+WARMUP = ("fusion=product", "grounding=warmup", "model.prompt_encoder.position_in_values=true")
+PROMPTS: tuple[Prompt, ...] = (
+    TextPrompt("the girl on the left"),
+    PointPrompt(torch.tensor([20.0, 30.0])),
+    ScribblePrompt(torch.rand(12, 2) * 40),
+    BoxPrompt(torch.tensor([5.0, 6.0, 60.0, 50.0])),
+)
+
+
+def network(*overrides: str) -> UniPHD:
+    torch.manual_seed(0)
+    return build_network(compose_train(None, *TINY, "data.root=unused", *overrides))[0]
+
+
+def module(model: UniPHD, grounding: GroundingLoss | None) -> RefHumanModule:
+    criterion = SetCriterion(HungarianMatcher())
+    return RefHumanModule(model, criterion, ModelConfig({}, {}), MagicMock(), grounding=grounding)
+
+
+def batch(*prompts: Prompt) -> Batch:
+    """Noise whose left half is the referred person."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.zeros(1, *SIZE, dtype=torch.bool)
+    mask[..., :32] = True
+    target = Target(
+        labels=torch.tensor([1]),
+        boxes=torch.tensor([[0.25, 0.5, 0.5, 1.0]]),
+        keypoints=torch.rand(1, 17, 2, generator=generator),
+        visibility=torch.ones(1, 17),
+        area=torch.tensor([0.5]),
+        masks=mask,
+    )
+    count = len(prompts)
+    return Batch(
+        images=torch.randn(count, 3, *SIZE, generator=generator),
+        padding_mask=torch.zeros(count, *SIZE, dtype=torch.bool),
+        sizes=(SIZE,) * count,
+        original_sizes=(SIZE,) * count,
+        prompts=batch_prompts(prompts, HashTokenizer()),
+        targets=(target,) * count,
+        image_ids=tuple(range(count)),
+    )
+
+
+def logged_step(
+    monkeypatch: pytest.MonkeyPatch, trained: RefHumanModule, step: int, data: Batch
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss of optimizer step number `step`, and what it logs, without a trainer."""
+    logged: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(type(trained), "global_step", PropertyMock(return_value=step))
+    monkeypatch.setattr(trained, "log", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr(trained, "log_dict", lambda *_, **__: None)
+    return trained.training_step(data, 0), logged
+
+
+def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = module(network(*WARMUP), GroundingLoss(1))
+    loss, logged = logged_step(monkeypatch, trained, 0, batch(*PROMPTS))
+    assert logged.keys() == {"train/loss", "train/grounding"}
+    loss.backward()
+    with_gradient = {
+        name for name, value in trained.model.named_parameters() if value.grad is not None
+    }
+    parts = {name.split(".")[0] for name in with_gradient}
+    assert parts == {"backbone", "neck", "prompt_encoder", "fusion"}
+    fusion = {name.removeprefix("fusion.") for name in with_gradient if name.startswith("fusion.")}
+    factors = ("visual_factor", "text_factor", "region_factor", "grounding")
+    assert fusion == {f"{layer}.{kind}" for layer in factors for kind in ("weight", "bias")}
+    for part in ("text_encoder", "sentence_projection", "region_summary", "position_projection"):
+        assert any(name.startswith(f"prompt_encoder.{part}") for name in with_gradient), part
+
+
+def test_the_warmup_stops_after_the_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = module(network(*WARMUP), GroundingLoss(1))
+    behind = ("encoder", "query_selection", "decoder")
+    calls = [MagicMock(return_value=None) for _ in behind]
+    for name, call in zip(behind, calls, strict=True):
+        trained.model.get_submodule(name).register_forward_hook(call)
+    logged_step(monkeypatch, trained, 0, batch(*PROMPTS))
+    assert not any(call.called for call in calls)
+    logged_step(monkeypatch, trained, 1, batch(*PROMPTS))
+    assert all(call.called for call in calls)
+
+
+def test_afterwards_the_loss_counts_with_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = network(*WARMUP).eval(), batch(*PROMPTS)
+    plain, without = logged_step(monkeypatch, module(model, None), 3, data)
+    off, logged_off = logged_step(monkeypatch, module(model, GroundingLoss(3)), 3, data)
+    total, logged = logged_step(monkeypatch, module(model, GroundingLoss(3, weight=0.5)), 3, data)
+    assert "train/grounding" not in without.keys() | logged_off.keys()
+    torch.testing.assert_close(off, plain)
+    torch.testing.assert_close(total, plain + 0.5 * logged["train/grounding"])
+    torch.testing.assert_close(logged["train/loss"], total)
+    expected = GroundingLoss(3)(
+        model.fuse(data.images, data.padding_mask, data.sizes, data.prompts).grounding, data.targets
+    )
+    torch.testing.assert_close(logged["train/grounding"], expected)
+
+
+def test_several_prompts_of_a_picture_train_as_the_picture_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained, data = module(network(*WARMUP).eval(), GroundingLoss(1)), batch(*PROMPTS)
+    repeated = replace(data, images=data.images[[0, 0, 1, 1]])
+    once = replace(
+        data, images=data.images[:2], padding_mask=data.padding_mask[:2], sizes=data.sizes[:2]
+    )
+    for step in (0, 1):
+        expected, _ = logged_step(monkeypatch, trained, step, repeated)
+        actual, _ = logged_step(monkeypatch, trained, step, once)
+        torch.testing.assert_close(actual, expected)
+
+
+def test_a_fusion_without_logits_is_refused() -> None:
+    with pytest.raises(ConfigError, match="PromptFusion does not; use fusion=product"):
+        module(network(), GroundingLoss(1))
+
+
+def test_text_grounding_learns_which_half_is_meant() -> None:
+    """Two colours side by side and a sentence for either: as sides and as colours."""
+    data = batch(*[TextPrompt(text) for text in ("red", "blue", "red", "blue")])
+    red_left = torch.zeros(3, *SIZE)
+    red_left[0, :, :32], red_left[2, :, 32:] = 1, 1
+    images = torch.stack([red_left, red_left, red_left.flip(2), red_left.flip(2)])
+    left = data.targets[0].masks[0]
+    meant = torch.stack([left, ~left, ~left, left])
+    targets = [Target(**{**vars(data.targets[0]), "masks": mask.unsqueeze(0)}) for mask in meant]
+    model, loss = network(*WARMUP), GroundingLoss(1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(30):
+        fused = model.fuse(images, data.padding_mask, data.sizes, data.prompts)
+        value = loss(fused.grounding, targets)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    fused = model.eval().fuse(images, data.padding_mask, data.sizes, data.prompts)
+    answer = fused.grounding.logits[:, :64].view(4, 8, 8) > 0  # stride 8
+    right = (answer == meant[:, ::8, ::8]).float().mean((1, 2))
+    assert right.min() > 0.9
+
+
+def run(folder: Path, root: Path, steps: int, *overrides: str) -> dict[int, dict[str, str]]:
+    """Train on drawn people; what was logged by step, without empty fields."""
+    small = (
+        "data.eval_transform.size=64",
+        "data.eval_transform.max_size=64",
+        "data.batch_size=2",
+        "data.val_file=null",
+        "model.prompt_encoder.dropout=0",  # a resumed run draws other numbers
+        "callbacks=none",
+        "optim.scheduler.warmup_steps=1",
+        "optim.scheduler.total_steps=8",
+        "trainer.log_every_n_steps=1",
+        "trainer.enable_progress_bar=false",
+        f"trainer.max_steps={steps}",
+    )
+    train(compose_train(folder, *TINY, *WARMUP, *small, f"data.root={root}", *overrides))
+    with (folder / "csv" / "metrics.csv").open() as file:
+        rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return {int(row["step"]): row for row in rows if "train/loss" in row}
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_run_resumed_in_the_warmup_ends_it_at_the_same_step(
+    tmp_path: Path, refhuman_folder: Path
+) -> None:
+    options = (
+        "grounding.warmup_steps=3",
+        "grounding.weight=0.1",
+        "callbacks=default",
+        "callbacks.progress_bar=null",
+        "callbacks.contact_sheet=null",
+        "data.val_file=RefHuman_val.json",
+        "prompt=text",
+        "trainer.val_check_interval=2",
+    )
+    whole = run(tmp_path / "whole", refhuman_folder, 6, *options)
+    run(tmp_path / "part", refhuman_folder, 2, *options)
+    last = tmp_path / "part" / "checkpoints" / "last.ckpt"
+    rest = run(tmp_path / "rest", refhuman_folder, 6, *options, f"ckpt_path={last}")
+    for step, row in whole.items():
+        assert ("train/final/class" in row) == (step >= 3), step
+        assert "train/grounding" in row
+    assert sorted(rest) == [2, 3, 4, 5]
+    assert {step: whole[step]["train/loss"] for step in rest} == {
+        step: row["train/loss"] for step, row in rest.items()
+    }
+    loaded = uniphd.load_model(last)
+    assert isinstance(loaded.fusion, ProductFusion)
+    assert loaded.prompt_encoder.position_projection is not None
+
+
+def test_steps_are_optimizer_steps(tmp_path: Path, refhuman_folder: Path) -> None:
+    """With accumulated gradients the warm-up lasts as many updates, not as many batches."""
+    options = ("grounding.warmup_steps=2", "trainer.accumulate_grad_batches=2")
+    rows = run(tmp_path, refhuman_folder, 3, *options)
+    assert {step for step, row in rows.items() if "train/grounding" in row} == {0, 1}
+    assert {step for step, row in rows.items() if "train/final/class" in row} == {2}
+
+
+@pytest.fixture
+def single_process_group() -> Iterator[None]:
+    """Leaves no process group and no environment variables of one behind."""
+    environment = dict(os.environ)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+@pytest.mark.usefixtures("single_process_group")
+@pytest.mark.filterwarnings("ignore:Grad strides do not match:UserWarning")  # ConvNeXt on a CPU
+@pytest.mark.parametrize("prompt", ["text", "point"])
+def test_distributed_training_accepts_unused_parameters(
+    tmp_path: Path, refhuman_folder: Path, prompt: str
+) -> None:
+    """DistributedDataParallel refuses a step after one that left a gradient it waits for."""
+    options = ("trainer=ddp", "trainer.devices=1", "trainer.accelerator=cpu", f"prompt={prompt}")
+    rows = run(tmp_path, refhuman_folder, 4, "grounding.warmup_steps=2", *options)
+    assert ["train/final/class" in rows[step] for step in range(4)] == [False, False, True, True]

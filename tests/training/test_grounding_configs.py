@@ -1,0 +1,74 @@
+"""Fusion and grounding are choices: off by default, and one experiment makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.composition import TINY, compose_train
+from uniphd.cli.configuration import build
+from uniphd.cli.train import train
+from uniphd.errors import ConfigError
+from uniphd.losses.grounding import GroundingLoss
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    config = compose_train(Path("unused"), *overrides, "data.root=unused")
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def differences(a: Any, b: Any, where: str = "") -> dict[str, tuple[Any, Any]]:
+    if not (isinstance(a, dict) and isinstance(b, dict)):
+        return {} if a == b else {where.lstrip("."): (a, b)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(a.keys() | b.keys()):
+        found |= differences(a.get(key), b.get(key), f"{where}.{key}")
+    return found
+
+
+def test_the_default_is_the_official_network() -> None:
+    config = composed("experiment=swint_refhuman")
+    assert config["model"]["fusion"] == {
+        "_target_": "uniphd.models.fusion.PromptFusion",
+        "hidden_dim": 256,
+        "num_heads": 8,
+        "position_in_queries": False,
+    }
+    assert config["model"]["prompt_encoder"]["position_in_values"] is False
+    assert config["module"]["grounding"] is None
+
+
+def test_the_candidates_are_all_that_differs() -> None:
+    official, plus = (
+        composed("experiment=swint_refhuman"),
+        composed("experiment=swint_refhuman_plus"),
+    )
+    changed = differences(official, plus)
+    assert changed.pop("name") == ("swint_refhuman", "swint_refhuman_plus")
+    grounding = changed.pop("grounding")
+    assert changed.pop("module.grounding") == grounding
+    assert grounding[1]["warmup_steps"] == 2000
+    fusions = tuple(f"uniphd.models.fusion.{name}" for name in ("PromptFusion", "ProductFusion"))
+    assert changed == {
+        **{f"{node}._target_": fusions for node in ("fusion", "model.fusion")},
+        **{f"{node}.position_in_queries": (False, True) for node in ("fusion", "model.fusion")},
+        "model.prompt_encoder.position_in_values": (False, True),
+        "loss.weights.keypoints": (10.0, 2.0),
+        "loss.matcher.keypoint_cost": (10.0, 2.0),
+    }
+
+
+@pytest.mark.parametrize("loss", ["default", "no_mask"])
+def test_the_loss_is_built_from_its_file(loss: str) -> None:
+    overrides = ("grounding=warmup", "grounding.levels=[1]", f"loss={loss}", "data.root=unused")
+    built = build(compose_train(None, *overrides).module.grounding)
+    assert isinstance(built, GroundingLoss)
+    assert built == GroundingLoss(warmup_steps=1000, levels=[1])
+
+
+def test_a_run_without_the_fusion_that_it_needs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use fusion=product or grounding=none"):
+        train(compose_train(tmp_path, *TINY, "grounding=warmup", "data.root=unused"))

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.dataset import Draw, EpochSampler, RefHumanDataset, Sample
+from uniphd.data.images import PhotographFolder
 from uniphd.data.prompts import FixedPrompt, PromptSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.errors import ImageError
@@ -22,7 +23,9 @@ from uniphd.errors import ImageError
 
 def make_dataset(folder: Path, people: Sequence[ReferredPerson], seed: int = 0) -> RefHumanDataset:
     transform = TrainingTransform((48, 64, 80), 100, crop_scales=(60, 80), crop_size=(40, 70))
-    return RefHumanDataset(people, folder / "images", transform, PromptSampler(), seed)
+    return RefHumanDataset(
+        people, PhotographFolder(folder / "images"), transform, PromptSampler(), seed
+    )
 
 
 def numbers(sample: Sample) -> list[Tensor]:
@@ -54,7 +57,10 @@ def dataset(folder: Path, people: tuple[ReferredPerson, ...]) -> RefHumanDataset
 
 def test_a_sample_has_the_networks_types(folder: Path, people: tuple[ReferredPerson, ...]) -> None:
     dataset = RefHumanDataset(
-        people, str(folder / "images"), EvaluationTransform(80, 100), FixedPrompt("point")
+        people,
+        PhotographFolder(str(folder / "images")),
+        EvaluationTransform(80, 100),
+        FixedPrompt("point"),
     )
     sample = dataset[3]
     height, width = sample.image.shape[1:]
@@ -86,7 +92,9 @@ def test_a_draw_depends_on_seed_epoch_and_index(
 def test_prompts_do_not_hang_on_the_augmentation(
     folder: Path, people: tuple[ReferredPerson, ...], dataset: RefHumanDataset
 ) -> None:
-    plain = RefHumanDataset(people, folder / "images", EvaluationTransform(60), PromptSampler())
+    plain = RefHumanDataset(
+        people, PhotographFolder(folder / "images"), EvaluationTransform(60), PromptSampler()
+    )
     draws = [Draw(epoch, index) for epoch in range(4) for index in range(8)]
     kinds = [dataset[draw].prompt.kind for draw in draws]
     assert [plain[draw].prompt.kind for draw in draws] == kinds
@@ -141,9 +149,8 @@ def test_loading_leaves_the_global_random_numbers_alone(dataset: RefHumanDataset
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_missing_photograph_is_named(dataset: RefHumanDataset) -> None:
-    path = dataset.image_folder / dataset.records[0].file_name
-    path.unlink()
+def test_a_missing_photograph_is_named(dataset: RefHumanDataset, folder: Path) -> None:
+    (folder / "images" / dataset.records[0].file_name).unlink()
     with pytest.raises(ImageError, match="does not exist"):
         dataset[0]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 import lightning
 import torch
-from lightning import LightningDataModule, Trainer
+from lightning import Trainer
 from omegaconf import DictConfig
 from rich import print as rich_print
 
@@ -24,6 +24,7 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
+from uniphd.data.loading import PeopleDataModule
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
@@ -52,8 +53,8 @@ def train(config: DictConfig) -> dict[str, float]:
         config.module, model=network, criterion=build(config.loss), model_config=model_config
     )
     tokenize = build_tokenizer(model_config.tokenizer)
-    data: LightningDataModule = build(config.data, tokenize=tokenize)
-    if config.data.val_file is None:
+    data: PeopleDataModule = build(config.data, tokenize=tokenize)
+    if not data.validates:
         _train_without_validation(config)
     trainer: Trainer = build(
         config.trainer, callbacks=build_nodes(config.callbacks), logger=build_nodes(config.logger)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.images import read_image
+from uniphd.data.images import ReadPhotograph
 from uniphd.data.prompts import DrawPrompt
 from uniphd.data.scene import image_tensor, make_scene, make_target
 from uniphd.data.transforms import Transform
@@ -55,7 +54,7 @@ class RefHumanDataset(Dataset[Sample]):
 
     Args:
         records: the people, in the order of the indices.
-        image_folder: where their `file_name` starts.
+        read: reads their photographs.
         transform: changes photograph and annotation together.
         prompt: draws the prompt.
         seed: of every random number.
@@ -64,13 +63,13 @@ class RefHumanDataset(Dataset[Sample]):
     def __init__(
         self,
         records: Sequence[ReferredPerson],
-        image_folder: Path | str,
+        read: ReadPhotograph,
         transform: Transform,
         prompt: DrawPrompt,
         seed: int = 0,
     ) -> None:
         self.records = tuple(records)
-        self.image_folder = Path(image_folder)
+        self.read = read
         self.transform = transform
         self.prompt = prompt
         self.seed = seed
@@ -86,7 +85,7 @@ class RefHumanDataset(Dataset[Sample]):
         """
         epoch, index = draw if isinstance(draw, tuple) else Draw(epoch=0, item=draw)
         person = self.records[index]
-        scene = make_scene(read_image(self.image_folder / person.file_name, person.size), person)
+        scene = make_scene(self.read(person), person)
         scene = self.transform(scene, self._random("transform", epoch, index))
         return Sample(
             image=image_tensor(scene.image),

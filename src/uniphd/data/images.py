@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +18,33 @@ from uniphd.errors import ImageError
 from uniphd.structures import Size
 
 _DRAFT_SCALE = 8  # libjpeg's smallest: the whole stream is parsed and few pixels are computed
+
+
+class ReadPhotograph(Protocol):
+    """Where a data set has its photographs from."""
+
+    def __call__(self, person: ReferredPerson) -> Image.Image:
+        """Return the photograph of a record as RGB in raw pixel order, of the record's size."""
+        ...
+
+
+class PhotographFolder:
+    """Photographs in a folder.
+
+    Args:
+        folder: where the records' `file_name` starts.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def __call__(self, person: ReferredPerson) -> Image.Image:
+        """Read the photograph of a record.
+
+        Raises:
+            ImageError: see `read_image`.
+        """
+        return read_image(self.folder / person.file_name, person.size)
 
 
 def read_image(path: Path | str, size: Size | None = None) -> Image.Image:

@@ -6,6 +6,8 @@ points, rounded down, are the scribble.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
 from random import Random
 
 import numpy as np
@@ -36,26 +38,55 @@ def draw_scribble(mask: npt.NDArray[np.uint8], random: Random) -> npt.NDArray[np
     Returns:
         (12, 2) x, y, whole numbers.
     """
+    stroke: npt.NDArray[np.float32] = draw_scribbles(mask, random, 1)[0]
+    return stroke
+
+
+def draw_scribbles(
+    mask: npt.NDArray[np.uint8], random: Random, count: int
+) -> npt.NDArray[np.float32]:
+    """Draw several strokes (count, 12, 2); see `draw_scribble`. The mask is eroded only once."""
     rows, columns = _extent(mask, margin=max(_EROSIONS))
     window = mask[rows, columns]
     origin = np.array([columns.start, rows.start], dtype=np.float32)
+    pixels = cache(partial(_eroded_pixels, window))
+    return np.stack([_draw_inside(window, pixels, random) for _ in range(count)]) + origin
+
+
+def _eroded_pixels(window: npt.NDArray[np.uint8], erosion: int) -> npt.NDArray[np.intp]:
+    """Flat places of the pixels that an erosion by a square leaves."""
+    # Outside of the window counts as person: the border of the picture does not erode.
+    return np.flatnonzero(ndimage.minimum_filter(window, erosion, mode="constant", cval=1))
+
+
+def _draw_inside(
+    window: npt.NDArray[np.uint8],
+    pixels: Callable[[int], npt.NDArray[np.intp]],
+    random: Random,
+) -> npt.NDArray[np.float32]:
+    """One stroke (12, 2) inside a mask, whose pixels after an erosion `pixels` tells."""
     for erosion in _EROSIONS:
-        # Outside of the window counts as person: the border of the picture does not erode.
-        eroded = ndimage.minimum_filter(window, erosion, mode="constant", cval=1)
-        stroke = _stroke_inside(window, eroded, random)
+        stroke = _stroke_inside(window, pixels(erosion), random)
         if stroke is not None:
-            return stroke + origin
+            return stroke
     y, x = _deepest_pixel(window)
-    return np.tile(np.array([[x, y]], dtype=np.float32), (SCRIBBLE_POINTS, 1)) + origin
+    return np.tile(np.array([[x, y]], dtype=np.float32), (SCRIBBLE_POINTS, 1))
+
+
+def _bezier_weights() -> npt.NDArray[np.float64]:
+    """Weights (12, 4) of the control points in the kept points of a cubic Bezier curve."""
+    steps = np.arange(1, SCRIBBLE_POINTS + 1) * _CURVE_STEPS // SCRIBBLE_POINTS
+    t = (steps / _CURVE_STEPS)[:, None]
+    s = 1 - t
+    return np.hstack([s**3, 3 * s**2 * t, 3 * s * t**2, t**3])
+
+
+_BEZIER_WEIGHTS = _bezier_weights()
 
 
 def bezier(control: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The twelve kept points (12, 2) of the cubic Bezier curve through control points (4, 2)."""
-    steps = np.arange(1, SCRIBBLE_POINTS + 1) * _CURVE_STEPS // SCRIBBLE_POINTS
-    t = (steps / _CURVE_STEPS)[:, None]
-    s = 1 - t
-    weights = np.hstack([s**3, 3 * s**2 * t, 3 * s * t**2, t**3])
-    curve: npt.NDArray[np.float64] = weights @ control
+    curve: npt.NDArray[np.float64] = _BEZIER_WEIGHTS @ control
     return curve
 
 
@@ -69,15 +100,14 @@ def on_mask(points: npt.NDArray[np.floating], mask: npt.NDArray[np.uint8]) -> bo
 
 
 def _stroke_inside(
-    mask: npt.NDArray[np.uint8], eroded: npt.NDArray[np.uint8], random: Random
+    mask: npt.NDArray[np.uint8], pixels: npt.NDArray[np.intp], random: Random
 ) -> npt.NDArray[np.float32] | None:
-    """A stroke with control points in `eroded` that stays in `mask`, or None."""
-    pixels = np.flatnonzero(eroded)
+    """A stroke with control points among `pixels` that stays in `mask`, or None."""
     if len(pixels) < _LEAST_PIXELS:
         return None
     for _ in range(_ATTEMPTS):
         chosen = sorted(random.sample(range(len(pixels)), _CONTROL_POINTS))  # row by row
-        y, x = np.unravel_index(pixels[chosen], eroded.shape)
+        y, x = np.unravel_index(pixels[chosen], mask.shape)
         stroke = np.floor(bezier(np.stack([x, y], axis=1).astype(np.float64)))
         if on_mask(stroke, mask):
             return stroke.astype(np.float32)

@@ -66,7 +66,8 @@ def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tens
     if torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling():
         return function(x)
     parts = [function(part) for part in x.flatten(0, -2).split(rows)]
-    return torch.cat(parts).unflatten(0, x.shape[:-1])
+    out: Tensor = torch.cat(parts).unflatten(0, x.shape[:-1])
+    return out
 
 
 def logit(x: Tensor, eps: float = 1e-3) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from PIL import Image
 from torch import Tensor
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.images import read_image
 from uniphd.inference.postprocess import Answers
 from uniphd.losses.keypoints import object_keypoint_similarity
 from uniphd.metrics.mask_iou import mask_overlap
@@ -59,7 +59,7 @@ class ContactSheet(Callback):
             if len(rows) < self.people:
                 person = people[image_id]
                 prompt = prompt_in_photograph(batch, index, person.caption)
-                rows.append(_row(person, data.image_folder / person.file_name, prompt, answers))
+                rows.append(_row(person, data.read(person), prompt, answers))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheets."""
@@ -99,7 +99,7 @@ def _scale_to_original(size: Size, original: Size) -> Tensor:
     return torch.tensor([original[1] / size[1], original[0] / size[0]])
 
 
-def _row(person: ReferredPerson, path: Path, prompt: Prompt, answers: Answers) -> Row:
+def _row(person: ReferredPerson, photograph: Image.Image, prompt: Prompt, answers: Answers) -> Row:
     """The row of one person with the best answer."""
     keypoints = answers.keypoints[0].float().cpu()
     truth = torch.from_numpy(person.keypoints).float()
@@ -115,7 +115,7 @@ def _row(person: ReferredPerson, path: Path, prompt: Prompt, answers: Answers) -
     )
     return Row(
         title=f"{person.file_name} · image id {person.image_id}",
-        image=read_image(path),
+        image=photograph,
         prompt=prompt,
         prediction=Body(keypoints.numpy(), visible.numpy(), mask.numpy()),
         annotation=Body(truth[:, :2].numpy(), labelled.numpy(), true_mask),

@@ -1,0 +1,98 @@
+"""`uniphd-data`: make data sets."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from uniphd.data.synthetic.scene import World
+from uniphd.data.synthetic.writer import write_folder
+from uniphd.errors import UniPHDError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        arguments: the command line without the program's name; None is that of the process.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except UniPHDError as error:
+        sys.exit(f"uniphd-data: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="uniphd-data", description="Make data sets.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "synth",
+        help="draw synthetic people in RefHuman's format",
+        description="Draw photographs of synthetic people with captions, scribbles, masks and "
+        "keypoints, in RefHuman's format. The same options give the same files.",
+    )
+    command.set_defaults(run=_synth)
+    command.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    command.add_argument(
+        "--train", type=int, default=6000, metavar="N", help="photographs (default: %(default)s)"
+    )
+    command.add_argument(
+        "--val",
+        type=int,
+        default=500,
+        metavar="N",
+        help="photographs in each of the three validation files (default: %(default)s)",
+    )
+    command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    command.add_argument(
+        "--size", type=_size, default=(128, 128), metavar="WxH", help="pixels (default: 128x128)"
+    )
+    command.add_argument(
+        "--people",
+        type=_range,
+        default=(2, 4),
+        metavar="MIN-MAX",
+        help="people per photograph (default: 2-4)",
+    )
+    command.add_argument(
+        "--workers", type=int, metavar="K", help="processes that draw (default: one per core)"
+    )
+    return parser
+
+
+def _synth(options: argparse.Namespace) -> None:
+    world = World(options.seed, options.size, options.people)
+    started = time.perf_counter()
+    people = write_folder(options.out, world, options.train, options.val, options.workers)
+    seconds = time.perf_counter() - started
+    for name, count in people.items():
+        print(f"{options.out / name}: {count} people")
+    scenes = options.train + 3 * options.val
+    print(f"{scenes} photographs in {seconds:.1f} s ({scenes / seconds:.0f} per second)")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """(height, width) of "WxH"."""
+    width, height = _numbers(text, "x", "640x480")
+    return height, width
+
+
+def _range(text: str) -> tuple[int, int]:
+    """Both numbers of "MIN-MAX"."""
+    return _numbers(text, "-", "2-4")
+
+
+def _numbers(text: str, separator: str, example: str) -> tuple[int, int]:
+    match = re.fullmatch(rf"(\d+){separator}(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers such as {example}")
+    return int(match[1]), int(match[2])
+
+
+if __name__ == "__main__":
+    main()

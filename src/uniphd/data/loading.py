@@ -1,0 +1,157 @@
+"""What all data modules share: the loaders of training and validation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+import lightning
+import torch
+from torch.utils.data import DataLoader
+
+from uniphd.data.annotations import ReferredPerson
+from uniphd.data.collate import Collate
+from uniphd.data.dataset import EpochSampler, RefHumanDataset, Sample
+from uniphd.data.images import ReadPhotograph
+from uniphd.data.prompts import DrawPrompt, FixedPrompt
+from uniphd.data.transforms import Transform
+from uniphd.errors import ConfigError
+from uniphd.prompts import PromptKind, Tokenize
+
+if TYPE_CHECKING:
+    from typing_extensions import Required
+
+
+class Loading(TypedDict, total=False):
+    """The arguments of `PeopleDataModule`, which its subclasses pass on."""
+
+    tokenize: Required[Tokenize]
+    train_transform: Required[Transform]
+    eval_transform: Required[Transform]
+    prompt_sampler: Required[DrawPrompt]
+    batch_size: int
+    val_batch_size: int
+    num_workers: int
+    pin_memory: bool
+    persistent_workers: bool
+    val_prompts: Sequence[PromptKind]
+    seed: int
+
+
+class PeopleDataModule(lightning.LightningDataModule, ABC):
+    """Training with drawn prompts, validation once per kind of prompt.
+
+    A subclass fills `train_records` and `val_records` in its `setup` and says where their
+    photographs are.
+
+    In a distributed run each process reads its share (see `EpochSampler`); in the last validation
+    batch a few people may appear in two processes, so count every image id once.
+
+    Args:
+        tokenize: turns captions into token ids.
+        train_transform: preprocessing of the training; the evaluation's turns augmentation off.
+        eval_transform: preprocessing of the validation.
+        prompt_sampler: draws the prompts of the training.
+        batch_size: people per training step and process.
+        val_batch_size: people per validation step and process.
+        num_workers: processes that load, per loader; 0 loads in the main process.
+        pin_memory: whether batches are put into page-locked memory where there is a GPU.
+        persistent_workers: whether the training's workers outlive the epoch. (The validation's
+            never do: there are as many loaders as kinds of prompt.)
+        val_prompts: kinds to validate, one loader each, in this order.
+        seed: of the order, the augmentation and the prompts.
+
+    Attributes:
+        train_records: people to train on, after `setup`.
+        val_records: people to validate on, after `setup`; the evaluation's ground truth.
+
+    Raises:
+        ConfigError: a batch size below 1, no or an unknown kind of prompt.
+    """
+
+    def __init__(
+        self,
+        tokenize: Tokenize,
+        train_transform: Transform,
+        eval_transform: Transform,
+        prompt_sampler: DrawPrompt,
+        batch_size: int = 4,
+        val_batch_size: int = 4,
+        num_workers: int = 4,
+        pin_memory: bool = True,
+        persistent_workers: bool = True,
+        val_prompts: Sequence[PromptKind] = ("text", "point", "scribble"),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require_positive(batch_size=batch_size, val_batch_size=val_batch_size)
+        if not val_prompts:
+            raise ConfigError("val_prompts is empty; name at least one kind of prompt.")
+        self.train_transform = train_transform
+        self.eval_transform = eval_transform
+        self.prompt_sampler = prompt_sampler
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory and torch.cuda.is_available()
+        self.persistent_workers = persistent_workers and num_workers > 0
+        self.val_prompts = tuple(val_prompts)
+        self.seed = seed
+        self.train_records: tuple[ReferredPerson, ...] = ()
+        self.val_records: tuple[ReferredPerson, ...] = ()
+        self._collate = Collate(tokenize)
+        self._fixed_prompts = tuple(FixedPrompt(kind) for kind in self.val_prompts)
+
+    @property
+    @abstractmethod
+    def read(self) -> ReadPhotograph:
+        """Reads the photograph of a record."""
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is anything to validate on; known before `setup`."""
+        return True
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Batches of `uniphd.structures.Batch`, shuffled anew in every epoch."""
+        dataset = RefHumanDataset(
+            self.train_records, self.read, self.train_transform, self.prompt_sampler, self.seed
+        )
+        return self._loader(dataset, self.batch_size, True, self.persistent_workers)
+
+    def val_dataloader(self) -> list[DataLoader[Sample]]:
+        """One loader per kind of prompt, in the order of `val_prompts`; none without people."""
+        if not self.validates:
+            return []
+        datasets = [
+            RefHumanDataset(self.val_records, self.read, self.eval_transform, prompt, self.seed)
+            for prompt in self._fixed_prompts
+        ]
+        return [self._loader(dataset, self.val_batch_size, False, False) for dataset in datasets]
+
+    def _loader(
+        self, dataset: RefHumanDataset, batch_size: int, shuffle: bool, persistent: bool
+    ) -> DataLoader[Sample]:
+        # A generator of its own: loading must not advance the global one, which the model uses.
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=EpochSampler(dataset, shuffle, self.seed),
+            num_workers=self.num_workers,
+            collate_fn=self._collate,
+            pin_memory=self.pin_memory,
+            persistent_workers=persistent,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+
+def require_positive(**numbers: int | None) -> None:
+    """Refuse numbers below 1; None is not given.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"{name} is {number}; give a number of at least 1.")

@@ -1,0 +1,1 @@
+"""Synthetic people: drawn scenes of referred people with captions, masks and keypoints."""

@@ -296,3 +296,20 @@ def test_the_order_changes_nothing(seed: int) -> None:
     assert set(here) == set(MASK_NAMES + POSE_NAMES)
     # Equal to the last bit, and NaN where NaN.
     np.testing.assert_array_equal([here[name] for name in there], list(there.values()))
+
+
+def test_people_whom_nobody_asks_for_are_told_apart_from() -> None:
+    rng = np.random.default_rng(5)
+    asked, bystander, elsewhere = (
+        _labelled([_person(i, name, _blob(rng), rng.uniform(0, 40, (17, 3)))])[0]
+        for i, name in enumerate(["a.jpg", "a.jpg", "b.jpg"])
+    )
+    others = [bystander, elsewhere]
+    for shown, expected in ((asked, 1.0), (bystander, 0.0)):
+        mask = coco_mask.encode(np.asfortranarray(shown.mask(), dtype=np.uint8))["counts"]
+        masks = {asked.image_id: mask.decode("ascii")}
+        poses = {asked.image_id: shown.keypoints.astype(np.float64)}
+        assert mask_referring([asked], masks, others)["pick"] == expected
+        assert pose_referring([asked], poses, others)["pose_pick"] == expected
+        assert math.isnan(mask_referring([asked], masks)["pick"])
+    assert math.isnan(mask_referring([asked], masks, others)["swap"])  # nobody to exchange with

@@ -29,6 +29,7 @@ class RefHumanDataModule(PeopleDataModule):
         root: folder of the annotation files and of the image folder.
         train_file: annotations to train on.
         val_file: annotations to validate on, or None for none.
+        val_others_file: further people of the same photographs whom nobody refers to, or None.
         image_folder: of the photographs, inside `root`.
         limit_people: train on this many people, those with the lowest image ids; None for all.
         limit_val_people: validate on this many people, those with the lowest image ids.
@@ -47,6 +48,7 @@ class RefHumanDataModule(PeopleDataModule):
         root: Path | str,
         train_file: str = "RefHuman_train.json",
         val_file: str | None = "RefHuman_val.json",
+        val_others_file: str | None = None,
         image_folder: str = "images",
         limit_people: int | None = None,
         limit_val_people: int | None = None,
@@ -59,6 +61,7 @@ class RefHumanDataModule(PeopleDataModule):
         self.root = Path(root)
         self.train_file = train_file
         self.val_file = val_file
+        self.val_others_file = val_others_file
         self.image_folder = self.root / image_folder
         self.limit_people = limit_people
         self.limit_val_people = limit_val_people
@@ -89,6 +92,9 @@ class RefHumanDataModule(PeopleDataModule):
             self.train_records = self._load("training", self.train_file, self.limit_people)
         if self.val_file is not None and not self.val_records:
             self.val_records = self._load("validating", self.val_file, self.limit_val_people)
+            if self.val_others_file is not None:
+                others = load_annotations(self.root / self.val_others_file, self.on_error)
+                self.val_others = others.records
 
     def _load(self, purpose: str, file: str, limit: int | None) -> tuple[ReferredPerson, ...]:
         """The valid records of a file, at most `limit` of them, with usable photographs."""

@@ -65,6 +65,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
     Attributes:
         train_records: people to train on, after `setup`.
         val_records: people to validate on, after `setup`; the evaluation's ground truth.
+        val_others: people of the same photographs whom nobody refers to, for referring accuracy.
 
     Raises:
         ConfigError: a batch size below 1, no or an unknown kind of prompt.
@@ -100,6 +101,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         self.seed = seed
         self.train_records: tuple[ReferredPerson, ...] = ()
         self.val_records: tuple[ReferredPerson, ...] = ()
+        self.val_others: tuple[ReferredPerson, ...] = ()
         self._collate = Collate(tokenize)
         self._fixed_prompts = tuple(FixedPrompt(kind) for kind in self.val_prompts)
 

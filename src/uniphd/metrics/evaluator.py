@@ -52,10 +52,15 @@ class RefHumanEvaluator:
 
     Args:
         people: the annotated people to find; every image id once.
+        others: annotated people of the same photographs who are not to be found; an answer that
+            shows one of them is wrong for referring accuracy.
     """
 
-    def __init__(self, people: Sequence[ReferredPerson]) -> None:
+    def __init__(
+        self, people: Sequence[ReferredPerson], others: Sequence[ReferredPerson] = ()
+    ) -> None:
         self._people = {person.image_id: person for person in people}
+        self._others = tuple(others)
         self._results: dict[int, _ImageResult] = {}
 
     def update(self, image_id: int, answers: Answers) -> None:
@@ -142,8 +147,8 @@ class RefHumanEvaluator:
             image_id: result.keypoints[0] for image_id, result in results if len(result.scores)
         }
         return {
-            **mask_referring(people if self._has_masks else [], masks),
-            **pose_referring(people, poses),
+            **mask_referring(people if self._has_masks else [], masks, self._others),
+            **pose_referring(people, poses, self._others),
         }
 
     def _pckh(self, person: ReferredPerson) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 A record is one image id: a prompt for one person. The records of one photograph share its
 `file_name`; records with the same mask and keypoints refer to the same person in different words.
 Only photographs with two or more annotated people count, and a record without an answer is wrong.
+"Others" are annotated people of the photographs whom no prompt under evaluation refers to.
 
 Shapes: R records and P people of one photograph.
 """
@@ -75,31 +76,42 @@ class Confusion:
         return pairs
 
 
-def mask_referring(records: Sequence[ReferredPerson], masks: Mapping[int, str]) -> dict[str, float]:
+def mask_referring(
+    records: Sequence[ReferredPerson],
+    masks: Mapping[int, str],
+    others: Sequence[ReferredPerson] = (),
+) -> dict[str, float]:
     """Referring accuracy by the IoU of masks; see `summarize_confusions`.
 
     Args:
         records: all that are under evaluation.
         masks: compressed run lengths of the best answer by image id, as large as the photograph.
+        others: people whom nobody asks for.
     """
-    photographs = [photo for photo in group_by_photograph(records) if len(photo.people) > 1]
+    photographs = [photo for photo in group_by_photograph(records, others) if len(photo.people) > 1]
     return summarize_confusions([_mask_confusion(photo, masks) for photo in photographs])
 
 
 def pose_referring(
-    records: Sequence[ReferredPerson], keypoints: Mapping[int, npt.NDArray[np.float64]]
+    records: Sequence[ReferredPerson],
+    keypoints: Mapping[int, npt.NDArray[np.float64]],
+    others: Sequence[ReferredPerson] = (),
 ) -> dict[str, float]:
     """Referring accuracy by the OKS of poses, among the people with labelled keypoints.
 
     Args:
         records: all that are under evaluation.
         keypoints: (17, 2) or more columns of the best answer by image id.
+        others: people whom nobody asks for.
 
     Returns:
         mean_OKS: over the records of people with labelled keypoints, also of those who are alone.
         pose_pick, pose_referring_acc, pose_swap: see `summarize_confusions`.
     """
-    photographs = group_by_photograph([record for record in records if record.num_keypoints])
+    photographs = group_by_photograph(
+        [record for record in records if record.num_keypoints],
+        [person for person in others if person.num_keypoints],
+    )
     confusions = [_pose_confusion(photo, keypoints) for photo in photographs]
     own = [value for confusion in confusions for value in confusion.own.tolist()]
     accuracy = summarize_confusions(confusions)
@@ -117,8 +129,8 @@ def summarize_confusions(photographs: Sequence[Confusion]) -> dict[str, float]:
             else.
         referring_acc: share of records with pick and an overlap of at least `ACCURATE`.
         swap: share of the pairs of people, each prompted in turn, where both are picked (pairs of
-            records, where people are described in several ways). An answer that does not depend on
-            the prompt gets none of them.
+            records, where people are described in several ways; NaN where nobody is paired). An
+            answer that does not depend on the prompt gets none of them.
     """
     shared = [photo for photo in photographs if photo.overlaps.shape[1] > 1]
     samples = sum(len(photo.referred) for photo in shared) or math.nan
@@ -133,22 +145,30 @@ def summarize_confusions(photographs: Sequence[Confusion]) -> dict[str, float]:
     }
 
 
-def group_by_photograph(records: Sequence[ReferredPerson]) -> list[Photograph]:
-    """Put the records of each photograph together and find out who is the same person."""
+def group_by_photograph(
+    records: Sequence[ReferredPerson], others: Sequence[ReferredPerson] = ()
+) -> list[Photograph]:
+    """Put the people of each photograph together and find out who is the same person."""
     groups: dict[Any, list[ReferredPerson]] = defaultdict(list)
+    bystanders: dict[Any, list[ReferredPerson]] = defaultdict(list)
     for record in records:
         groups[record.file_name, record.size].append(record)
-    return [_photograph(group) for group in groups.values()]
+    for person in others:
+        bystanders[person.file_name, person.size].append(person)
+    return [_photograph(group, bystanders[key]) for key, group in groups.items()]
 
 
-def _photograph(records: Sequence[ReferredPerson]) -> Photograph:
-    identities = [(record.counts, record.keypoints.tobytes()) for record in records]
+def _photograph(records: Sequence[ReferredPerson], others: Sequence[ReferredPerson]) -> Photograph:
     people: dict[Any, ReferredPerson] = {}
-    for identity, record in zip(identities, records, strict=True):
-        people.setdefault(identity, record)
+    for person in (*records, *others):
+        people.setdefault(_identity(person), person)
     places = {identity: place for place, identity in enumerate(people)}
-    referred = np.array([places[identity] for identity in identities], dtype=np.intp)
+    referred = np.array([places[_identity(record)] for record in records], dtype=np.intp)
     return Photograph(tuple(records), tuple(people.values()), referred)
+
+
+def _identity(person: ReferredPerson) -> tuple[bytes, bytes]:
+    return person.counts, person.keypoints.tobytes()
 
 
 def _mask_confusion(photograph: Photograph, masks: Mapping[int, str]) -> Confusion:

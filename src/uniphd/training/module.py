@@ -128,7 +128,9 @@ class RefHumanModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start every prompt kind's evaluation anew."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.evaluators = {kind: RefHumanEvaluator(data.val_records) for kind in data.val_prompts}
+        self.evaluators = {
+            kind: RefHumanEvaluator(data.val_records, data.val_others) for kind in data.val_prompts
+        }
 
     def validation_step(
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0

@@ -51,9 +51,6 @@ class SyntheticDataModule(PeopleDataModule):
         drawers: processes that draw at the start; None for one per core.
         loading: the arguments of `PeopleDataModule`.
 
-    Attributes:
-        val_others: people of the validation's photographs whom nobody refers to, after `setup`.
-
     Raises:
         ConfigError: a number out of range, an unknown split, no or an unknown kind of prompt.
     """
@@ -82,7 +79,6 @@ class SyntheticDataModule(PeopleDataModule):
         self.val_scenes = val_scenes
         self.split = _SPLITS[split]
         self.drawers = drawers
-        self.val_others: tuple[ReferredPerson, ...] = ()
         self._read = PhotographMemory()
 
     @property

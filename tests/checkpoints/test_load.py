@@ -10,8 +10,9 @@ import torch
 
 import uniphd
 from tests.composition import TINY, compose_train
+from uniphd.checkpoints.convert import convert
 from uniphd.checkpoints.load import portable_config
-from uniphd.checkpoints.store import ModelConfig, save_folder
+from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig, save_folder
 from uniphd.cli.configuration import build_network
 from uniphd.errors import CheckpointError, ConfigError
 
@@ -37,6 +38,47 @@ def test_a_folder_gives_the_same_network(folder: Path) -> None:
     loaded = uniphd.load_model(folder).state_dict()
     for name, value in network.state_dict().items():
         torch.testing.assert_close(loaded[name], value)
+
+
+@pytest.fixture
+def run_checkpoint(tmp_path: Path) -> Path:
+    """What uniphd-train stores of the smallest network, without the optimizer."""
+    torch.manual_seed(0)
+    network, config = build_network(compose_train(None, *TINY, "data.root=unused"))
+    state = {f"model.{name}": value for name, value in network.state_dict().items()}
+    content = {CONFIG_KEY: portable_config(config, network), "state_dict": state}
+    torch.save(content, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_run_becomes_a_model_folder(run_checkpoint: Path, tmp_path: Path, half: bool) -> None:
+    done = convert(run_checkpoint, tmp_path / "out", half=half)
+    expected = uniphd.load_model(run_checkpoint).state_dict()
+    assert (done.kind, done.converted) == ("run", len(expected))
+    loaded = uniphd.load_model(done.path).state_dict()
+    for name, value in expected.items():
+        rounded = value.half().float() if half and value.is_floating_point() else value
+        assert torch.equal(loaded[name], rounded), name
+        assert loaded[name].dtype == value.dtype
+    size = (done.path / "model.safetensors").stat().st_size
+    count = sum(value.numel() for value in expected.values())
+    assert 0.99 < size / (count * (2 if half else 4)) < 1.1
+
+
+def test_a_packaged_model_is_found_by_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uniphd.checkpoints.load._PACKAGED", folder.parent)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    assert uniphd.load_model("model").state_dict().keys()
+    with pytest.raises(CheckpointError, match="no checkpoint file other"):
+        uniphd.load_model("other")
+    Path("model").mkdir()  # a folder of that name goes first
+    with pytest.raises(CheckpointError, match="model has no config"):
+        uniphd.load_model("model")
 
 
 def test_missing_file(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Convert foreign checkpoints: the official UniPHD release and Microsoft's ImageNet Swin models."""
+"""Convert checkpoints: the official release, Microsoft's ImageNet Swin models, and our own runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from uniphd.checkpoints.official import official_config, to_uniphd
-from uniphd.checkpoints.store import ModelConfig, save_folder
+from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig, read_run, save_folder
 from uniphd.checkpoints.swin import swin_options, to_timm_swin
 from uniphd.errors import CheckpointError
 from uniphd.models.backbone import Backbone
@@ -27,10 +27,10 @@ _SWIN_CONSTANTS = ("relative_position_index", "attn_mask")
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a foreign checkpoint's entries.
+    """What became of a checkpoint's entries.
 
     Attributes:
-        kind: "uniphd" or "swin".
+        kind: "uniphd", "swin" or "run".
         converted: entries written.
         skipped: names of aliases, constants and classification heads that are not needed.
         path: the file or folder written.
@@ -42,21 +42,31 @@ class Conversion:
     path: Path
 
 
-def convert(source: Path, out: Path, tokenizer: str = "roberta-base") -> Conversion:
+def convert(
+    source: Path, out: Path, tokenizer: str = "roberta-base", half: bool = False
+) -> Conversion:
     """Convert a checkpoint file to `out`.
 
     The official release becomes a model folder that `uniphd.load_model` reads; a Swin classifier
-    becomes `backbone.safetensors` for `backbone.weights=`. Nothing pickled is executed.
+    becomes `backbone.safetensors` for `backbone.weights=`; a checkpoint of `uniphd-train` becomes a
+    model folder without the optimizer's state. Nothing pickled is executed.
 
     Args:
-        source: `.pth` file.
+        source: `.pth` or `.ckpt` file.
         out: folder to write.
-        tokenizer: Hugging Face name or folder of the text encoder's tokenizer.
+        tokenizer: Hugging Face name or folder of the official text encoder's tokenizer.
+        half: whether a run's weights are stored as float16, in half the space.
 
     Raises:
         CheckpointError: the file cannot be read safely, or keys or shapes do not fit.
     """
     content = read_pickle_safely(source)
+    if CONFIG_KEY in content:
+        config, weights = read_run(content)
+        if half:
+            weights = {name: _to_half(value) for name, value in weights.items()}
+        save_folder(out, config, weights)
+        return Conversion("run", len(weights), (), out)
     state = _state_dict(content, source)
     if "transformer.level_embed" in state:
         return _convert_official(state, _num_queries(content), out, tokenizer)
@@ -64,8 +74,13 @@ def convert(source: Path, out: Path, tokenizer: str = "roberta-base") -> Convers
         return _convert_swin(state, out)
     raise CheckpointError(
         f"{source} is neither an official UniPHD checkpoint (it lacks 'transformer.level_embed') "
-        "nor a Microsoft Swin checkpoint (it lacks 'patch_embed.proj.weight')."
+        "nor a Microsoft Swin checkpoint (it lacks 'patch_embed.proj.weight') nor one of "
+        "uniphd-train."
     )
+
+
+def _to_half(value: Tensor) -> Tensor:
+    return value.half() if value.is_floating_point() else value
 
 
 def read_pickle_safely(source: Path) -> Mapping[str, Any]:

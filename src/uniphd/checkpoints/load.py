@@ -10,20 +10,20 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from uniphd.checkpoints.convert import read_pickle_safely
-from uniphd.checkpoints.store import ModelConfig, read_folder
+from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig, read_folder, read_run
 from uniphd.errors import CheckpointError
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 
-CONFIG_KEY = "uniphd_config"
-_PREFIX = "model."
+_PACKAGED = Path(__file__).parents[1] / "weights"
 
 
 def load_model(path: str | Path) -> UniPHD:
     """Build the network that a checkpoint describes and fill it with its weights.
 
     Args:
-        path: a model folder (from `uniphd-convert`) or a `.ckpt` file (from `uniphd-train`).
+        path: a model folder (from `uniphd-convert`), a `.ckpt` file (from `uniphd-train`), or the
+            name of a model that comes with the package ("synthetic_cpu").
 
     Returns:
         The network on the CPU, in evaluation mode.
@@ -43,25 +43,24 @@ def load_model(path: str | Path) -> UniPHD:
 
 
 def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The configuration and weights of a model folder or of a training checkpoint.
+    """The configuration and weights of a model folder, a training checkpoint or a packaged model.
+
+    A path that exists goes before a packaged model of that name.
 
     Raises:
         CheckpointError: the checkpoint is missing, unsafe, or not one of ours.
     """
     if path.is_dir():
         return read_folder(path)
+    if not path.exists() and len(path.parts) == 1 and (_PACKAGED / path).is_dir():
+        return read_folder(_PACKAGED / path)
     content = read_pickle_safely(path)
     if CONFIG_KEY not in content:
         raise CheckpointError(
             f"{path} is not a checkpoint of uniphd-train; convert the official release's with "
             "uniphd-convert and give the folder."
         )
-    weights = {
-        key.removeprefix(_PREFIX): value
-        for key, value in content["state_dict"].items()
-        if key.startswith(_PREFIX)
-    }
-    return ModelConfig(**content[CONFIG_KEY]), weights
+    return read_run(content)
 
 
 def portable_config(config: ModelConfig, model: nn.Module) -> dict[str, Any]:

@@ -16,7 +16,10 @@ from uniphd.errors import CheckpointError
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+CONFIG_KEY = "uniphd_config"
+"""Where a training checkpoint holds its `ModelConfig` as a plain dict."""
 _FORMAT = "uniphd-model-1"
+_RUN_PREFIX = "model."  # of the network's weights in a training checkpoint
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,13 @@ def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         raise CheckpointError(
             f"{folder / WEIGHTS_FILE} is not a safetensors file: {error}."
         ) from error
+
+
+def read_run(content: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Configuration and weights from a loaded training checkpoint, which has `CONFIG_KEY`."""
+    weights = {
+        key.removeprefix(_RUN_PREFIX): value
+        for key, value in content["state_dict"].items()
+        if key.startswith(_RUN_PREFIX)
+    }
+    return ModelConfig(**content[CONFIG_KEY]), weights

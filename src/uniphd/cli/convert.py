@@ -1,4 +1,4 @@
-"""`uniphd-convert`: foreign checkpoints to safetensors, without executing pickled code."""
+"""`uniphd-convert`: checkpoints to safetensors, without executing pickled code."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="uniphd-convert",
         description="Convert the official UniPHD checkpoint to a model folder "
-        "(config.json + model.safetensors), or a Microsoft ImageNet Swin checkpoint to backbone "
-        "weights (backbone.safetensors). Pickled code in the input is never executed.",
+        "(config.json + model.safetensors), a Microsoft ImageNet Swin checkpoint to backbone "
+        "weights (backbone.safetensors), or a checkpoint of uniphd-train to a model folder. "
+        "Pickled code in the input is never executed.",
     )
-    parser.add_argument("source", type=Path, help="checkpoint file (.pth)")
+    parser.add_argument("source", type=Path, help="checkpoint file (.pth or .ckpt)")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument(
         "--tokenizer",
         default="roberta-base",
         help="Hugging Face name or local folder of the tokenizer (default: %(default)s)",
     )
+    parser.add_argument("--half", action="store_true", help="store a run's weights as float16")
     options = parser.parse_args()
     try:
-        done = convert(options.source, options.out, options.tokenizer)
+        done = convert(options.source, options.out, options.tokenizer, options.half)
     except UniPHDError as error:
         sys.exit(f"uniphd-convert: {error}")
     print(

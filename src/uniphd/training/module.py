@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from uniphd.checkpoints.load import CONFIG_KEY, portable_config
-from uniphd.checkpoints.store import ModelConfig
+from uniphd.checkpoints.load import portable_config
+from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig
 from uniphd.errors import ConfigError
 from uniphd.inference.postprocess import Answers
 from uniphd.inference.predict import predict_answers

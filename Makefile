@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 GOLDEN ?=
 PYTEST_ARGS ?=
+TRAIN_ARGS ?=
 
 BIN := $(abspath $(VENV))/bin
 # Installed means: this checkout, with this pyproject.toml.
@@ -13,7 +14,7 @@ INSTALLED = $(CURDIR) $(shell cksum < pyproject.toml)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test test-slow lint format typecheck wheel check versions parity gpu clean
+.PHONY: help setup train test test-slow lint format typecheck wheel check versions parity gpu clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +24,9 @@ setup: ## install the package and its development tools, once per pyproject.toml
 	@if [ "$$(cat "$(STAMP)" 2>/dev/null)" != "$(INSTALLED)" ]; then \
 		"$(BIN)/python" -m pip install -e ".[dev]" && echo "$(INSTALLED)" > "$(STAMP)"; \
 	fi
+
+train: setup ## learn to find synthetic people, in about 20 minutes on 2 cores; evaluates, draws
+	"$(BIN)/uniphd-train" experiment=synthetic_cpu $(TRAIN_ARGS)
 
 test: setup ## run the fast tests
 	"$(BIN)/python" -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich import print as rich_print
 
 from uniphd.checkpoints.load import load_model, read_checkpoint
+from uniphd.cli.allocator import keep_freed_memory
 from uniphd.cli.configuration import (
     build,
     build_nodes,
@@ -71,6 +72,7 @@ def _hydra_main(config: DictConfig) -> None:
 
 def main() -> None:
     """Run the command."""
+    keep_freed_memory()
     fill_resolvers()
     silence_noise()
     _hydra_main()

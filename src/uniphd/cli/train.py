@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich import print as rich_print
 
 from uniphd.checkpoints.load import read_checkpoint
+from uniphd.cli.allocator import keep_freed_memory
 from uniphd.cli.configuration import (
     build,
     build_network,
@@ -94,6 +95,7 @@ def _hydra_main(config: DictConfig) -> float | None:
 
 def main() -> None:
     """Run the command."""
+    keep_freed_memory()
     fill_resolvers()
     silence_noise()
     torch.set_float32_matmul_precision("high")

@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "kernels.h"
 #include "lanes.h"
@@ -40,18 +39,6 @@ UNIPHD_INLINE void sum_block(const T* value, int64_t stride, const Samples<A>& s
   for (int n = 0; n < N; ++n) L::store(output + n * L::width, top[n] + bottom[n]);
 }
 
-// Asks for everything that `sum_block` will read of one head.
-template <typename T, typename A>
-inline void prefetch_samples(const T* value, int64_t stride, int64_t channels,
-                             const Samples<A>& samples, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (!samples.touches[i]) continue;
-    for (const std::vector<int32_t>& token : samples.token) {
-      prefetch(value + token[i] * stride, channels);
-    }
-  }
-}
-
 }  // namespace
 
 template <typename T>
@@ -64,19 +51,15 @@ void forward(const Problem& problem, const std::vector<Level>& levels, const Inp
   SampleTable table;
   for (const Level& level : levels) table.append(level, problem.points);
   const int64_t tiles = (problem.queries + kQueries - 1) / kQueries;
-  // Few queries find little of their samples in the cache: those of the next are asked for while
-  // one is summed. Many queries find them there, and asking would only cost time.
-  const bool scattered = problem.queries < problem.tokens;
   at::parallel_for(0, problem.batch * tiles, 1, [&](int64_t begin, int64_t end) {
     Samples<A> samples(count);
-    Samples<A> upcoming(count);
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t b = tile / tiles;
       const int64_t first = tile % tiles * kQueries;
       const int64_t last = std::min(first + kQueries, problem.queries);
       for (int64_t h = 0; h < problem.heads; ++h) {
         const T* values = inputs.value + b * problem.tokens * stride + h * problem.channels;
-        const auto prepare_query = [&](int64_t q, Samples<A>& prepared) {
+        for (int64_t q = first; q < last; ++q) {
           const int64_t row = (b * problem.queries + q) * problem.heads + h;
           const A* locations = inputs.locations + row * count * 2;
           const A* attention = inputs.attention + row * count;
@@ -84,14 +67,7 @@ void forward(const Problem& problem, const std::vector<Level>& levels, const Inp
             prefetch(locations + 2 * problem.heads * count * 2, count * 2);
             prefetch(attention + 2 * problem.heads * count, count);
           }
-          prepare(table, locations, attention, 0, count, prepared);
-          if (scattered) prefetch_samples(values, stride, problem.channels, prepared, count);
-        };
-        prepare_query(first, upcoming);
-        for (int64_t q = first; q < last; ++q) {
-          const int64_t row = (b * problem.queries + q) * problem.heads + h;
-          std::swap(samples, upcoming);
-          if (q + 1 < last) prepare_query(q + 1, upcoming);
+          prepare(table, locations, attention, 0, count, samples);
           for_channel_blocks<A>(problem.channels, [&](auto block, int64_t c) {
             using B = decltype(block);
             sum_block<typename B::vector, B::size>(values + c, stride, samples, count,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,13 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.dataset import Draw, EpochSampler, RefHumanDataset, Sample
+from uniphd.data.dataset import (
+    Draw,
+    EpochSampler,
+    PhotographSampler,
+    RefHumanDataset,
+    Sample,
+)
 from uniphd.data.images import PhotographFolder
 from uniphd.data.prompts import FixedPrompt, PromptSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
@@ -179,3 +187,29 @@ def test_processes_share_an_epoch(
         assert {draw.epoch for draw in sampler} == {2}
     assert [len(share) for share in shares] == [3, 3, 3]
     assert set().union(*shares) == set(range(8))
+
+
+def test_people_of_a_photograph_stay_together(
+    dataset: RefHumanDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a", "b", "a", "c", "b", "a", "d", "d"]
+    people = [replace(p, file_name=n) for p, n in zip(dataset.records, names, strict=True)]
+    shared = RefHumanDataset(people, dataset.read, dataset.transform, dataset.prompt)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
+    orders = []
+    for epoch in range(6):
+        shares = []
+        for rank in range(3):
+            monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
+            sampler = PhotographSampler(shared, shuffle=True, seed=3)
+            sampler.set_epoch(epoch)
+            draws = list(sampler)
+            assert len(draws) == len(sampler) == 3
+            assert {draw.epoch for draw in draws} == {epoch}
+            shares.append([draw.item for draw in draws])
+        order = [item for share in shares for item in share]
+        assert set(order) == set(range(8))  # and one of them twice
+        orders.append(tuple(name for name, _ in groupby(names[item] for item in order[:8])))
+        assert sorted(orders[-1]) == ["a", "b", "c", "d"]
+    assert len(set(orders)) > 1

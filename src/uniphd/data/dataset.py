@@ -126,3 +126,33 @@ class EpochSampler(DistributedSampler[Any]):
         """This process's draws of the epoch that `set_epoch` named."""
         for index in super().__iter__():
             yield Draw(self.epoch, index)
+
+
+class PhotographSampler(EpochSampler):
+    """The same, with the people of a photograph one after the other, so that they share a batch.
+
+    Asked for several people of one picture, a network sees what only the prompt can explain.
+
+    Args:
+        dataset: the people.
+        shuffle: whether to permute the photographs, differently in every epoch.
+        seed: of the permutation, the same in every process.
+    """
+
+    def __init__(self, dataset: RefHumanDataset, shuffle: bool, seed: int = 0) -> None:
+        super().__init__(dataset, shuffle, seed)
+        photographs: dict[str, list[int]] = {}
+        for index, person in enumerate(dataset.records):
+            photographs.setdefault(person.file_name, []).append(index)
+        self._photographs = list(photographs.values())
+
+    def __iter__(self) -> Iterator[Draw]:
+        """This process's draws of the epoch that `set_epoch` named; neighbouring ones."""
+        order = list(range(len(self._photographs)))
+        if self.shuffle:
+            Random(f"photographs/{self.seed}/{self.epoch}").shuffle(order)
+        people = [index for place in order for index in self._photographs[place]]
+        people += people[: self.total_size - len(people)]
+        first = self.rank * self.num_samples
+        for index in people[first : first + self.num_samples]:
+            yield Draw(self.epoch, index)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.collate import Collate
-from uniphd.data.dataset import EpochSampler, RefHumanDataset, Sample
+from uniphd.data.dataset import EpochSampler, PhotographSampler, RefHumanDataset, Sample
 from uniphd.data.images import ReadPhotograph
 from uniphd.data.prompts import DrawPrompt, FixedPrompt
 from uniphd.data.transforms import Transform
@@ -36,6 +36,7 @@ class Loading(TypedDict, total=False):
     pin_memory: bool
     persistent_workers: bool
     val_prompts: Sequence[PromptKind]
+    together: bool
     seed: int
 
 
@@ -60,6 +61,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         persistent_workers: whether the training's workers outlive the epoch. (The validation's
             never do: there are as many loaders as kinds of prompt.)
         val_prompts: kinds to validate, one loader each, in this order.
+        together: whether the people of a photograph share a training batch.
         seed: of the order, the augmentation and the prompts.
 
     Attributes:
@@ -83,6 +85,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         pin_memory: bool = True,
         persistent_workers: bool = True,
         val_prompts: Sequence[PromptKind] = ("text", "point", "scribble"),
+        together: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -98,6 +101,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.persistent_workers = persistent_workers and num_workers > 0
         self.val_prompts = tuple(val_prompts)
+        self.together = together
         self.seed = seed
         self.train_records: tuple[ReferredPerson, ...] = ()
         self.val_records: tuple[ReferredPerson, ...] = ()
@@ -120,7 +124,9 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         dataset = RefHumanDataset(
             self.train_records, self.read, self.train_transform, self.prompt_sampler, self.seed
         )
-        return self._loader(dataset, self.batch_size, True, self.persistent_workers)
+        order = PhotographSampler if self.together else EpochSampler
+        sampler = order(dataset, shuffle=True, seed=self.seed)
+        return self._loader(dataset, self.batch_size, sampler, self.persistent_workers)
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """One loader per kind of prompt, in the order of `val_prompts`; none without people."""
@@ -130,16 +136,21 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
             RefHumanDataset(self.val_records, self.read, self.eval_transform, prompt, self.seed)
             for prompt in self._fixed_prompts
         ]
-        return [self._loader(dataset, self.val_batch_size, False, False) for dataset in datasets]
+        return [
+            self._loader(
+                dataset, self.val_batch_size, EpochSampler(dataset, False, self.seed), False
+            )
+            for dataset in datasets
+        ]
 
     def _loader(
-        self, dataset: RefHumanDataset, batch_size: int, shuffle: bool, persistent: bool
+        self, dataset: RefHumanDataset, batch_size: int, sampler: EpochSampler, persistent: bool
     ) -> DataLoader[Sample]:
         # A generator of its own: loading must not advance the global one, which the model uses.
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=EpochSampler(dataset, shuffle, self.seed),
+            sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=self._collate,
             pin_memory=self.pin_memory,

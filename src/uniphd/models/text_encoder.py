@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
@@ -19,6 +19,9 @@ class TextEncoder(nn.Module):
         config: instead of `name`, the Hugging Face configuration as a mapping with `model_type`;
             the weights start random (to be trained, or to be filled from a checkpoint).
         trainable: whether the language model gets gradients.
+        sentence: what stands for the sentence: "pooler", the model's pooler output (the mean for
+            models without one), or "mean", the mean over tokens. A pooler from scratch says little
+            about the words at first, and a network learns slowly to tell sentences apart by it.
 
     Raises:
         ConfigError: both or neither of `name` and `config` are given, or it cannot be loaded.
@@ -29,14 +32,19 @@ class TextEncoder(nn.Module):
         name: str | None = None,
         config: Mapping[str, Any] | None = None,
         trainable: bool = True,
+        sentence: Literal["pooler", "mean"] = "pooler",
     ) -> None:
         super().__init__()
+        if sentence not in ("pooler", "mean"):
+            raise ConfigError(f"text_encoder.sentence is {sentence!r}; use 'pooler' or 'mean'.")
         if (name is None) == (config is None):
             raise ConfigError(
                 "A text encoder needs either `name` (pretrained weights) or `config` (random "
                 f"weights); got name={name!r} and config={config!r}."
             )
         self.body = _pretrained(name) if name is not None else _random(dict(config or {}))
+        if sentence == "mean" and hasattr(self.body, "pooler"):
+            self.body.pooler = None  # type: ignore[assignment]
         self.hidden_size = int(self.body.config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.requires_grad_(trainable)
 
@@ -48,8 +56,7 @@ class TextEncoder(nn.Module):
             attention_mask: (N, T) int64, 1 on tokens.
 
         Returns:
-            The last hidden state (N, T, D) and the sentence vector (N, D): the model's pooler
-            output, or the mean over tokens for models without a pooler.
+            The last hidden state (N, T, D) and the sentence vector (N, D).
         """
         output = self.body(input_ids=input_ids, attention_mask=attention_mask)
         hidden: Tensor = output.last_hidden_state

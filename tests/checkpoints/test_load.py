@@ -66,21 +66,6 @@ def test_a_run_becomes_a_model_folder(run_checkpoint: Path, tmp_path: Path, half
     assert 0.99 < size / (count * (2 if half else 4)) < 1.1
 
 
-def test_a_packaged_model_is_found_by_name(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("uniphd.checkpoints.load._PACKAGED", folder.parent)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
-    assert uniphd.load_model("model").state_dict().keys()
-    with pytest.raises(CheckpointError, match="no checkpoint file other"):
-        uniphd.load_model("other")
-    Path("model").mkdir()  # a folder of that name goes first
-    with pytest.raises(CheckpointError, match="model has no config"):
-        uniphd.load_model("model")
-
-
 def test_missing_file(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):

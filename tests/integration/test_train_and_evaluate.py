@@ -53,6 +53,7 @@ def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path) -> None:
         "point",
         "scribble",
         "box",
+        "curves",
     }
 
     overrides = [f"ckpt={last}", f"data.root={refhuman_folder}", "data.num_workers=0"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.profiler import profile
 
 from uniphd.errors import PromptError
 from uniphd.losses.criterion import SetCriterion
@@ -139,6 +140,16 @@ def person(size: tuple[int, int]) -> Target:
         area=torch.tensor([0.1]),
         masks=masks,
     )
+
+
+@pytest.mark.parametrize("index", [1, 2, 3], ids=["point", "scribble", "box"])
+def test_nothing_is_read_back_from_the_device(tiny_network: UniPHD, index: int) -> None:
+    """On a GPU every such read would wait for all the work before it."""
+    with profile() as profiler:
+        predict(tiny_network, index)
+    names = {event.key for event in profiler.key_averages()}
+    assert "aten::addmm" in names
+    assert not names & {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero"}
 
 
 def test_prompts_outside_the_canvas_are_clamped(tiny_network: UniPHD) -> None:

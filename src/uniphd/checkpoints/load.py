@@ -15,15 +15,12 @@ from uniphd.errors import CheckpointError
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 
-_PACKAGED = Path(__file__).parents[1] / "weights"
-
 
 def load_model(path: str | Path) -> UniPHD:
     """Build the network that a checkpoint describes and fill it with its weights.
 
     Args:
-        path: a model folder (from `uniphd-convert`), a `.ckpt` file (from `uniphd-train`), or the
-            name of a model that comes with the package ("synthetic_cpu").
+        path: a model folder (from `uniphd-convert`) or a `.ckpt` file (from `uniphd-train`).
 
     Returns:
         The network on the CPU, in evaluation mode.
@@ -43,17 +40,13 @@ def load_model(path: str | Path) -> UniPHD:
 
 
 def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The configuration and weights of a model folder, a training checkpoint or a packaged model.
-
-    A path that exists goes before a packaged model of that name.
+    """The configuration and weights of a model folder or of a training checkpoint.
 
     Raises:
         CheckpointError: the checkpoint is missing, unsafe, or not one of ours.
     """
     if path.is_dir():
         return read_folder(path)
-    if not path.exists() and len(path.parts) == 1 and (_PACKAGED / path).is_dir():
-        return read_folder(_PACKAGED / path)
     content = read_pickle_safely(path)
     if CONFIG_KEY not in content:
         raise CheckpointError(

@@ -7,6 +7,18 @@
 
 namespace uniphd {
 
+// The type in which samples of T are summed, and of the locations and weights.
+template <typename T>
+struct Accumulation {
+  using type = float;
+};
+template <>
+struct Accumulation<double> {
+  using type = double;
+};
+template <typename T>
+using accumulation_t = typename Accumulation<T>::type;
+
 // B images, S tokens of all levels, H heads, D channels of a head, Q queries, L levels, P points.
 struct Problem {
   int64_t batch;

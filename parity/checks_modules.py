@@ -135,8 +135,9 @@ def check_fusion(arrays: Arrays, network: UniPHD) -> list[Comparison]:
         positions = _tensor(arrays, f"{kind}_pos").transpose(0, 1)
         prompt = PromptTokens(tokens, positions, padding, summary=tokens[:, 0])
         with torch.inference_mode():
-            updated = network.fusion(visual, prompt, _kinds_only(kind, len(visual)))
-        outputs[f"out_{kind}"] = updated.transpose(0, 1)
+            kinds_only = _kinds_only(kind, len(visual))
+            fused = network.fusion(visual, torch.zeros_like(visual), prompt, kinds_only)
+        outputs[f"out_{kind}"] = fused.tokens.transpose(0, 1)
     return _compare_all(arrays, outputs, OUTPUTS)
 
 

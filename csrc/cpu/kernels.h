@@ -10,18 +10,6 @@
 
 namespace uniphd::cpu {
 
-// The type in which samples of T are summed, and of the locations and weights.
-template <typename T>
-struct Accumulation {
-  using type = float;
-};
-template <>
-struct Accumulation<double> {
-  using type = double;
-};
-template <typename T>
-using accumulation_t = typename Accumulation<T>::type;
-
 template <typename T>
 struct Inputs {
   const T* value;                      // (B, S, H, D)

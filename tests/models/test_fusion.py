@@ -73,7 +73,7 @@ def test_product_fusion_is_its_formula(
         nn.init.normal_(parameter, std=0.5)
     visual, positions = torch.randn(2, len(kinds), 5, CHANNELS)
     prompt = random_prompt(len(kinds))
-    fused = fusion.fuse(visual, positions, prompt, kinds_only(*kinds))
+    fused = fusion(visual, positions, prompt, kinds_only(*kinds))
     for row, kind in enumerate(kinds):
         v, pos, one = visual[row : row + 1], positions[row : row + 1], pick(prompt, row)
         is_text = kind == "text"
@@ -94,7 +94,7 @@ def test_the_published_fusion_is_attention_alone_and_gives_no_logits() -> None:
     fusion = PromptFusion(CHANNELS, 2)
     visual, positions = torch.randn(2, 2, 5, CHANNELS)
     prompt = random_prompt(2)
-    fused = fusion.fuse(visual, positions, prompt, kinds_only("point", "point"))
+    fused = fusion(visual, positions, prompt, kinds_only("point", "point"))
     assert fused.grounding_logits is None
     expected = visual + attend(fusion.region_attention, visual, prompt)
     torch.testing.assert_close(fused.tokens, expected)
@@ -105,7 +105,7 @@ def test_weights_of_the_other_kind_get_no_gradient(kinds: tuple[PromptKind, ...]
     """So that an optimizer leaves them alone, decay and momentum included."""
     fusion = ProductFusion(CHANNELS, 2)
     visual, positions = torch.randn(2, 2, 5, CHANNELS)
-    fused = fusion.fuse(visual, positions, random_prompt(2), kinds_only(*kinds))
+    fused = fusion(visual, positions, random_prompt(2), kinds_only(*kinds))
     fused.tokens.sum().backward()
     other = "region" if kinds[0] == "text" else "text"
     for name, parameter in fusion.named_parameters():
@@ -160,7 +160,7 @@ def test_where_a_single_point_is_reaches_the_picture_only_through_values(
     prompt, prompts = encode_points(encoder, positions)
     fusion = PromptFusion(CHANNELS, 2, position_in_queries=True)
     visual, queries = torch.randn(2, 2, 5, CHANNELS)
-    update = fusion.fuse(visual, queries, prompt, prompts).tokens - visual
+    update = fusion(visual, queries, prompt, prompts).tokens - visual
     # One key: its weight is 1 whatever the query, so every token reads the same vector.
     torch.testing.assert_close(update, update[:, :1].expand_as(update))
     difference = (update[0] - update[1]).abs().max()
@@ -201,7 +201,7 @@ def test_mixed_kinds_under_autocast() -> None:
     fusion = ProductFusion(CHANNELS, 2)
     visual, positions = torch.randn(2, 3, 5, CHANNELS)
     prompt, prompts = random_prompt(3), kinds_only("point", "text", "box")
-    expected = fusion.fuse(visual, positions, prompt, prompts)
+    expected = fusion(visual, positions, prompt, prompts)
     with torch.autocast("cpu", torch.bfloat16):
-        fused = fusion.fuse(visual, positions, prompt, prompts)
+        fused = fusion(visual, positions, prompt, prompts)
     torch.testing.assert_close(fused.tokens, expected.tokens, atol=0.05, rtol=0.05)

@@ -44,7 +44,7 @@ class PromptFusion(nn.Module):
             so that they can compare their place with the prompt's; not so in the official release.
 
     Attributes:
-        gives_grounding: whether `fuse` returns grounding logits.
+        gives_grounding: whether there are grounding logits.
     """
 
     gives_grounding: ClassVar[bool] = False
@@ -57,7 +57,7 @@ class PromptFusion(nn.Module):
         self.region_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
         self.position_in_queries = position_in_queries
 
-    def fuse(
+    def forward(
         self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
     ) -> FusedTokens:
         """Update the picture's tokens.
@@ -69,29 +69,12 @@ class PromptFusion(nn.Module):
             prompts: says which row is of which kind.
         """
         queries = visual + positions if self.position_in_queries else visual
-        return FusedTokens(self(visual, prompt, prompts, queries), None)
-
-    def forward(
-        self,
-        visual: Tensor,
-        prompt: PromptTokens,
-        prompts: PromptBatch,
-        queries: Tensor | None = None,
-    ) -> Tensor:
-        """Add what the picture's tokens read in the prompt to them: (B, S, C).
-
-        Args:
-            visual: (B, S, C).
-            prompt: the encoded prompts.
-            prompts: says which row is of which kind.
-            queries: (B, S, C) what the attention compares with the prompt; `visual` by default.
-        """
-        queries = visual if queries is None else queries
-        return visual + _per_kind(
+        update = _per_kind(
             prompts,
             lambda rows: self._attend(self.text_attention, queries[rows], _select(prompt, rows)),
             lambda rows: self._attend(self.region_attention, queries[rows], _select(prompt, rows)),
         )
+        return FusedTokens(visual + update, None)
 
     def _attend(
         self, attention: nn.MultiheadAttention, queries: Tensor, prompt: PromptTokens
@@ -132,11 +115,11 @@ class ProductFusion(PromptFusion):
         self.grounding = nn.Linear(hidden_dim, 1)
         self.output = nn.Linear(hidden_dim, hidden_dim)
 
-    def fuse(
+    def forward(
         self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
     ) -> FusedTokens:
         """Update the picture's tokens and say which the referred person covers; see the base."""
-        fused = super().fuse(visual, positions, prompt, prompts)
+        fused = super().forward(visual, positions, prompt, prompts)
         factor = _per_kind(
             prompts,
             lambda rows: self.text_factor(prompt.summary[rows]),

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_ROWS = 1024  # of a feed-forward block at a time: 8 MB of hidden values at the paper's width
+PART_ROWS = 1024
+"""Tokens computed at a time on CPUs: 8 MB of hidden values at the paper's width."""
 
 
 class MLP(nn.Module):
@@ -48,7 +49,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Update x (..., dim)."""
-        return by_parts(self._block, x, _ROWS)
+        return by_parts(self._block, x, PART_ROWS)
 
     def _block(self, x: Tensor) -> Tensor:
         update = self.linear2(self.dropout(F.relu_(self.linear1(x))))
@@ -56,14 +57,19 @@ class FeedForward(nn.Module):
         return out
 
 
-def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:
-    """A function of the single rows of x (..., C), where that is faster: `rows` of them at a time.
+def parts_are_faster(x: Tensor) -> bool:
+    """Whether work on many tokens is faster some of them at a time.
 
     It is on CPUs without gradients: temporaries of a few MB stay in the cache, while those of 50 MB
     come fresh from the system every time, and their page faults cost as much as the arithmetic. (A
     gradient needs the temporaries anyway; a graph that is compiled or exported takes its own way.)
     """
-    if torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling():
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and x.device.type == "cpu"
+
+
+def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:
+    """A function of the single rows of x (..., C), `rows` at a time where that is faster."""
+    if not parts_are_faster(x):
         return function(x)
     parts = [function(part) for part in x.flatten(0, -2).split(rows)]
     out: Tensor = torch.cat(parts).unflatten(0, x.shape[:-1])

@@ -14,7 +14,7 @@ from timm.models.swin_transformer import SwinTransformerBlock, window_partition,
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_ROWS = 1024  # tokens whose windows are attended to at a time on CPUs
+from uniphd.models.layers import PART_ROWS, parts_are_faster
 
 
 class PadThenShiftBlock(SwinTransformerBlock):
@@ -42,10 +42,10 @@ class PadThenShiftBlock(SwinTransformerBlock):
         return x[:, :height, :width]
 
     def _attend(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention within windows (B * N, area, C), a few at a time as in `layers.by_parts`."""
-        if torch.is_grad_enabled() or windows.device.type != "cpu" or torch.compiler.is_compiling():
+        """Attention within windows (B * N, area, C), a few at a time where that is faster."""
+        if not parts_are_faster(windows):
             return self.attn(windows, mask=mask)  # type: ignore[no-any-return]
-        count = max(1, _ROWS // self.window_area)
+        count = max(1, PART_ROWS // self.window_area)
         parts = windows.split(count)
         masks: Sequence[Tensor | None] = [None] * len(parts)
         if mask is not None:

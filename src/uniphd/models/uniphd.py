@@ -140,7 +140,7 @@ class UniPHD(nn.Module):
         prompt = self.prompt_encoder(
             prompts, repeat_rows(stride16, repeats), repeat_rows(maps[1], repeats), canvas
         )
-        fused = self.fusion.fuse(visual, positions, prompt, prompts)
+        fused = self.fusion(visual, positions, prompt, prompts)
         logits = fused.grounding_logits
         return FusedFeatures(
             tokens=fused.tokens,

@@ -159,6 +159,7 @@ def make_batch(size: Size, count: int, kind: str) -> Batch:
     return Batch(
         images=torch.randn(count, 3, height, width),
         padding_mask=torch.zeros(count, height, width, dtype=torch.bool),
+        pictures=tuple(range(count)),
         sizes=(size,) * count,
         original_sizes=(size,) * count,
         prompts=batch_prompts([prompts[kind]] * count, _tokenize),
@@ -175,7 +176,9 @@ def _tokenize(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
 def train(network: UniPHD, criterion: nn.Module, batch: Batch) -> None:
     """Forward, losses and backward; gradients start from nothing."""
     network.zero_grad()
-    predictions = network(batch.images, batch.padding_mask, batch.sizes, batch.prompts)
+    predictions = network(
+        batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
+    )
     result = criterion(predictions, batch.targets, network.mask_head, float(len(batch)))
     result.total.backward()
 
@@ -184,7 +187,9 @@ def count_flops(network: UniPHD, batch: Batch, answers: int) -> dict[str, float]
     """Arithmetic of a prediction in GFLOP, by part: products, convolutions and attention."""
     counter = FlopCounterMode(display=False, depth=None)
     with counter, torch.no_grad():
-        predictions = network(batch.images, batch.padding_mask, batch.sizes, batch.prompts)
+        predictions = network(
+            batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
+        )
         final = predictions.final
         network.mask_head(
             predictions.mask_features, final.embedding[:, :answers], final.centre[:, :answers]

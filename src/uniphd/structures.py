@@ -1,7 +1,7 @@
 """Typed values that travel from the data to the model and the losses.
 
-Shapes: B images, H x W the padded canvas, h x w the picture in its top left corner, N annotated
-people.
+Shapes: P pictures, B prompts, H x W the padded canvas, h x w the picture in its top left corner, N
+annotated people.
 """
 
 from __future__ import annotations
@@ -56,20 +56,22 @@ class Target:
 
 @dataclass(frozen=True)
 class Batch:
-    """A padded batch of pictures with one prompt each.
+    """A padded batch of prompts with their pictures.
 
     Attributes:
-        images: (B, 3, H, W) float, normalised, zero on padding.
-        padding_mask: (B, H, W) bool, True on padding.
-        sizes: (h, w) of every picture inside the canvas.
-        original_sizes: (h, w) of every picture in its file.
-        prompts: one prompt per picture.
-        targets: one `Target` per picture.
-        image_ids: the annotation file's image id of every picture.
+        images: (P, 3, H, W) float, normalised, zero on padding.
+        padding_mask: (P, H, W) bool, True on padding.
+        pictures: B times the index of the prompt's picture; prompts may share one.
+        sizes: B times the (h, w) of the prompt's picture inside the canvas.
+        original_sizes: B times its (h, w) in its file.
+        prompts: B prompts.
+        targets: B targets.
+        image_ids: B times the annotation file's image id.
     """
 
     images: Tensor
     padding_mask: Tensor
+    pictures: tuple[int, ...]
     sizes: tuple[Size, ...]
     original_sizes: tuple[Size, ...]
     prompts: PromptBatch

@@ -57,6 +57,8 @@ PER_RECORD: list[tuple[str, Change, str]] = [
     ("missing caption", remove("images", "caption"), "'caption' is missing"),
     ("missing caption", image(caption=" \t"), "'caption' is empty"),
     ("wrong caption", image(caption=7), "'caption' is 7"),
+    ("wrong captions", image(captions="a man"), "'captions' is 'a man'"),
+    ("wrong captions", image(captions=["a man", 7]), "'captions' is ['a man', 7]"),
     ("missing height", remove("images", "height"), "'height' is missing"),
     ("wrong size", image(width=0), "'height' and 'width'"),
     ("wrong size", image(height=100.5), "two positive integers"),

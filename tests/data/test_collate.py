@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,6 +54,20 @@ def test_pictures_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
     assert batch.prompts.points.shape == (2, 12, 2)
     assert batch.prompts.points_padding.sum(1).tolist() == [0, 11]
     assert batch.prompts.boxes.tolist() == [[1, 2, 5, 6]]
+
+
+def test_neighbours_that_show_the_same_picture_share_it(tokenize: Tokenizer) -> None:
+    one, other, last = (sample(20, 30, TextPrompt("a man"), number) for number in (1, 2, 3))
+    same = replace(other, image=one.image.clone(), prompt=PointPrompt(torch.tensor([1.0, 2.0])))
+    smaller = sample(20, 16, TextPrompt("a man"), 4)
+    batch = Collate(tokenize)([one, same, last, smaller, replace(smaller, image_id=5), one])
+    assert batch.pictures == (0, 0, 1, 2, 2, 3)
+    assert batch.images.shape == (4, 3, 32, 32)
+    assert torch.equal(batch.images[0, :, :20, :30], one.image)
+    assert batch.padding_mask.sum((1, 2)).tolist() == [32 * 32 - 600] * 2 + [32 * 32 - 320, 424]
+    assert batch.sizes == ((20, 30),) * 3 + ((20, 16),) * 2 + ((20, 30),)
+    assert batch.image_ids == (1, 2, 3, 4, 5, 1)
+    assert len(batch) == len(batch.prompts) == len(batch.targets) == 6
 
 
 @pytest.mark.parametrize(("side", "canvas"), [(1, 16), (16, 16), (17, 32), (640, 640)])

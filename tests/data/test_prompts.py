@@ -59,6 +59,15 @@ def test_evaluation_prompts_are_the_first_scribble_its_sixth_point_the_box_and_t
     assert FixedPrompt("text")(scene, Random(0)) == TextPrompt(person.caption)
 
 
+def test_training_draws_any_wording_and_the_evaluation_the_first(scene: Scene) -> None:
+    scene = replace(scene, caption="a man", other_captions=("the tall one", "he"))
+    drawn = [draw_prompt(scene, "text", Random(number)) for number in range(60)]
+    counts = Counter(prompt.text for prompt in drawn if isinstance(prompt, TextPrompt))
+    assert counts.keys() == {"a man", "the tall one", "he"}
+    assert min(counts.values()) >= 10
+    assert FixedPrompt("text")(scene, Random(0)) == TextPrompt("a man")
+
+
 def test_evaluation_clamps_points_to_the_picture_and_never_redraws(scene: Scene) -> None:
     outside = torch.full((5, 12, 2), 9999.5)
     outside[:, 6:] = -3

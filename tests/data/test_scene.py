@@ -46,6 +46,7 @@ def scene_with(points: np.ndarray, height: int, width: int) -> Scene:
     return Scene(
         image=Image.fromarray(pixels),
         caption="the person on the left",
+        other_captions=("a man", "the one who is not on the right"),
         box=tv_tensors.BoundingBoxes(box, format="XYXY", canvas_size=size),
         keypoints=tv_tensors.KeyPoints(coordinates, canvas_size=size),
         visibility=torch.ones(17, dtype=torch.bool),

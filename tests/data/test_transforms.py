@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random as global_random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +25,7 @@ from uniphd.errors import ConfigError
 @pytest.fixture
 def scene(folder: Path, people: tuple[ReferredPerson, ...]) -> Scene:
     """The left one of two drawn people in a picture of about 160 x 120."""
-    person = people[0]
+    person = replace(people[0], other_captions=("the leftmost", "he"))
     return make_scene(read_image(folder / "images" / person.file_name), person)
 
 
@@ -98,6 +99,10 @@ def test_training_draws_every_scale_and_flips_and_crops_half_of_the_time(scene: 
     results = [transform(scene, Random(number)) for number in range(300)]
     assert Counter(min(result.size) for result in results).keys() == {64, 80, 96}
     flipped = sum("left" not in result.caption for result in results)
+    assert all(
+        ("left" in result.caption) == (result.other_captions == ("the leftmost", "he"))
+        for result in results
+    )
     assert 120 < flipped < 180
     width, height = scene.image.size
     full = [result for result in results if result.size == _full_size(result, width, height)]

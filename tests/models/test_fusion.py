@@ -79,14 +79,27 @@ def test_product_fusion_is_its_formula(
         is_text = kind == "text"
         attention = fusion.text_attention if is_text else fusion.region_attention
         factor = fusion.text_factor if is_text else fusion.region_factor
+        tokens = one.tokens[:, ~one.padding[0]]
         hidden = torch.einsum(
-            "bsc,bc->bsc", linear(fusion.visual_factor, v + pos), linear(factor, one.summary)
-        ).clamp(min=0)
+            "bsc,btc->bsc", linear(fusion.visual_factor, v + pos), linear(factor, tokens)
+        ) * (12 / tokens.shape[1])
         queries = v + pos if position_in_queries else v
-        expected = v + attend(attention, queries, one) + linear(fusion.output, hidden)
+        expected = v + attend(attention, queries, one)
+        expected = expected + linear(fusion.output, hidden.clamp(min=0))
         torch.testing.assert_close(fused.tokens[row : row + 1], expected)
         logits = linear(fusion.grounding, hidden)[..., 0]
         torch.testing.assert_close(fused.grounding_logits[row : row + 1], logits)
+
+
+def test_grounding_starts_as_a_scaled_dot_product_with_few_tokens_covered() -> None:
+    torch.manual_seed(0)
+    fusion = ProductFusion(CHANNELS, 2)
+    visual, positions = torch.randn(2, 1, 5, CHANNELS)
+    prompt = random_prompt(1)
+    factor = 12 * linear(fusion.text_factor, prompt.tokens[:, :-1]).mean(1)
+    similarity = linear(fusion.visual_factor, visual + positions) @ factor[0] / CHANNELS**0.5
+    logits = fusion(visual, positions, prompt, kinds_only("text")).grounding_logits
+    torch.testing.assert_close(logits, similarity - 2)
 
 
 def test_the_published_fusion_is_attention_alone_and_gives_no_logits() -> None:

@@ -169,12 +169,14 @@ def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_networ
         for parameter in tiny_network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.02)
     results = []
-    for rows in ((0, 1), (0, 0, 1, 1)):
+    sizes = (SIZES[0], SIZES[1], SIZES[1], SIZES[0])
+    for rows, of in (((0, 1), (0, 1, 1, 0)), ((0, 1, 1, 0), None)):
         tiny_network.zero_grad()
-        predictions = tiny_network(*pictures(*rows), batch(0, 1, 2, 3))
+        images, padding, _ = pictures(*rows)
+        predictions = tiny_network(images, padding, sizes, batch(0, 1, 2, 3), of)
         final = predictions.final
         masks = tiny_network.mask_head(predictions.mask_features, final.embedding, final.centre)
-        assert predictions.mask_features.sizes == (SIZES[0], SIZES[0], SIZES[1], SIZES[1])
+        assert predictions.mask_features.sizes == sizes
         outputs = (final.logits, final.boxes, final.keypoints, masks.sigmoid())
         sum(output.square().mean() for output in outputs).backward()
         gradients = {
@@ -197,13 +199,13 @@ def test_the_backbone_sees_every_picture_once(tiny_network: UniPHD) -> None:
     seen: list[int] = []
     tiny_network.backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     with torch.no_grad():
-        tiny_network(*pictures(0, 1), batch(0, 1, 2, 3))
+        images, padding, sizes = pictures(0, 1)
+        tiny_network(images, padding, sizes[:1] + sizes[1:] * 2, batch(0, 1, 2), (0, 1, 1))
     assert seen == [2]
 
 
-@pytest.mark.parametrize("prompts", [(), (0,), (0, 1, 2)])
-def test_pictures_with_unequal_numbers_of_prompts(
-    tiny_network: UniPHD, prompts: tuple[int, ...]
-) -> None:
-    with pytest.raises(PromptError, match=f"{len(prompts)} prompts for 2 pictures"):
-        tiny_network(*pictures(0, 1), batch(*prompts))
+@pytest.mark.parametrize("of", [None, (0,), (0, 1, 2), (0, -1), (0, 1, 1, 0)])
+def test_prompts_without_a_picture(tiny_network: UniPHD, of: tuple[int, ...] | None) -> None:
+    prompts = batch(0, 1, 2) if of is None else batch(0, 1)
+    with pytest.raises(PromptError, match=f"{len(prompts)} prompts and 2 sizes for 2 pictures"):
+        tiny_network(*pictures(0, 1), prompts, of)

@@ -65,6 +65,7 @@ def batch(*prompts: Prompt) -> Batch:
     return Batch(
         images=torch.randn(count, 3, *SIZE, generator=generator),
         padding_mask=torch.zeros(count, *SIZE, dtype=torch.bool),
+        pictures=tuple(range(count)),
         sizes=(SIZE,) * count,
         original_sizes=(SIZE,) * count,
         prompts=batch_prompts(prompts, HashTokenizer()),
@@ -97,7 +98,7 @@ def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPa
     fusion = {name.removeprefix("fusion.") for name in with_gradient if name.startswith("fusion.")}
     factors = ("visual_factor", "text_factor", "region_factor", "grounding")
     assert fusion == {f"{layer}.{kind}" for layer in factors for kind in ("weight", "bias")}
-    for part in ("text_encoder", "sentence_projection", "region_summary", "position_projection"):
+    for part in ("text_encoder", "word_projection", "region_projection", "position_projection"):
         assert any(name.startswith(f"prompt_encoder.{part}") for name in with_gradient), part
 
 
@@ -134,7 +135,10 @@ def test_several_prompts_of_a_picture_train_as_the_picture_repeated(
     trained, data = module(network(*WARMUP).eval(), GroundingLoss(1)), batch(*PROMPTS)
     repeated = replace(data, images=data.images[[0, 0, 1, 1]])
     once = replace(
-        data, images=data.images[:2], padding_mask=data.padding_mask[:2], sizes=data.sizes[:2]
+        data,
+        images=data.images[:2],
+        padding_mask=data.padding_mask[:2],
+        pictures=(0, 0, 1, 1),
     )
     for step in (0, 1):
         expected, _ = logged_step(monkeypatch, trained, step, repeated)
@@ -173,8 +177,8 @@ def test_text_grounding_learns_which_half_is_meant() -> None:
 def run(folder: Path, root: Path, steps: int, *overrides: str) -> dict[int, dict[str, str]]:
     """Train on drawn people; what was logged by step, without empty fields."""
     small = (
-        "data.eval_transform.size=64",
-        "data.eval_transform.max_size=64",
+        "data.eval_transform.size=96",
+        "data.eval_transform.max_size=96",
         "data.batch_size=2",
         "data.val_file=null",
         "model.prompt_encoder.dropout=0",  # a resumed run draws other numbers

@@ -23,6 +23,7 @@ from uniphd.data.fields import (
     parse_caption,
     parse_file_name,
     parse_keypoints,
+    parse_other_captions,
     parse_scribbles,
     parse_segmentation,
     parse_size,
@@ -52,6 +53,8 @@ class ReferredPerson:
         keypoints: (17, 3) float32 x, y, v with v 0 = not labelled, 1 = hidden, 2 = visible.
         counts: the mask as compressed COCO run lengths, whatever notation the file has.
         scribbles: (5, 12, 2) int32 x, y, all on the mask.
+        other_captions: further sentences about the person, where the file has the list `captions`;
+            training draws one of all, the evaluation takes `caption`.
     """
 
     image_id: int
@@ -65,6 +68,7 @@ class ReferredPerson:
     keypoints: npt.NDArray[np.float32]
     counts: bytes
     scribbles: npt.NDArray[np.int32]
+    other_captions: tuple[str, ...] = ()
 
     @property
     def size(self) -> Size:
@@ -221,6 +225,7 @@ def _parse(image: _Entry, annotation: _Entry) -> ReferredPerson:
             keypoints=parse_keypoints(annotation, size),
             counts=counts,
             scribbles=parse_scribbles(annotation, size, runs),
+            other_captions=parse_other_captions(image, caption),
         )
     except FieldError as error:
         error.annotation = f", annotation id {annotation['id']}"

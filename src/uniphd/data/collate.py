@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from uniphd.data.dataset import Sample
 from uniphd.prompts import Tokenize, batch_prompts
@@ -24,23 +25,40 @@ class Collate:
         self.tokenize = tokenize
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """Batch samples; the canvas is as high and wide as the largest, rounded up to 16."""
+        """Batch samples; the canvas is as high and wide as the largest, rounded up to 16.
+
+        Neighbours that show the same picture share it.
+        """
         sizes = tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples)
         height, width = (_round_up(max(sides)) for sides in zip(*sizes, strict=True))
-        images = torch.zeros(len(samples), 3, height, width)
-        padding_mask = torch.ones(len(samples), height, width, dtype=torch.bool)
-        for row, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
-            images[row, :, :h, :w] = sample.image
+        different, pictures = _different_images(samples)
+        images = torch.zeros(len(different), 3, height, width)
+        padding_mask = torch.ones(len(different), height, width, dtype=torch.bool)
+        for row, image in enumerate(different):
+            _, h, w = image.shape
+            images[row, :, :h, :w] = image
             padding_mask[row, :h, :w] = False
         return Batch(
             images=images,
             padding_mask=padding_mask,
+            pictures=pictures,
             sizes=sizes,
             original_sizes=tuple(sample.original_size for sample in samples),
             prompts=batch_prompts([sample.prompt for sample in samples], self.tokenize),
             targets=tuple(sample.target for sample in samples),
             image_ids=tuple(sample.image_id for sample in samples),
         )
+
+
+def _different_images(samples: Sequence[Sample]) -> tuple[list[Tensor], tuple[int, ...]]:
+    """The images without those that equal the one before, and which one every sample has."""
+    images: list[Tensor] = []
+    rows: list[int] = []
+    for sample in samples:
+        if not images or not torch.equal(images[-1], sample.image):
+            images.append(sample.image)
+        rows.append(len(images) - 1)
+    return images, tuple(rows)
 
 
 def _round_up(length: int) -> int:

@@ -67,6 +67,16 @@ def parse_caption(image: Mapping[str, Any]) -> str:
     return _text(image, "caption")
 
 
+def parse_other_captions(image: Mapping[str, Any], caption: str) -> tuple[str, ...]:
+    """What the optional list `captions` says beside `caption`; RefHuman's files have none."""
+    captions = image.get("captions", [])
+    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
+        raise FieldError(
+            "wrong captions", f"'captions' is {captions!r:.60}; give a list of sentences"
+        )
+    return tuple(text for text in dict.fromkeys(captions) if text.strip() and text != caption)
+
+
 def require_person(annotation: Mapping[str, Any]) -> None:
     """Refuse crowds and other categories."""
     if annotation.get("category_id", 1) != 1:

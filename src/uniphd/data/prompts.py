@@ -115,7 +115,7 @@ def draw_prompt(scene: Scene, kind: PromptKind, random: Random, box_jitter: floa
         box_jitter: as in `PromptSampler`.
     """
     if kind == "text":
-        return TextPrompt(scene.caption)
+        return TextPrompt(random.choice((scene.caption, *scene.other_captions)))
     if kind == "box":
         return BoxPrompt(_jitter(scene, random, box_jitter))
     stroke = random.choice(scene.scribbles.as_subclass(Tensor)).floor()

@@ -33,6 +33,7 @@ class Scene:
     Attributes:
         image: RGB.
         caption: the person in words.
+        other_captions: other words for the same person.
         box: (1, 4) x1, y1, x2, y2, inside the picture.
         keypoints: (17, 2) x, y.
         visibility: (17,) bool, True where the keypoint is labelled, hidden or not.
@@ -43,6 +44,7 @@ class Scene:
 
     image: Image.Image
     caption: str
+    other_captions: tuple[str, ...]
     box: tv_tensors.BoundingBoxes
     keypoints: tv_tensors.KeyPoints
     visibility: Tensor
@@ -72,6 +74,7 @@ def make_scene(image: Image.Image, person: ReferredPerson) -> Scene:
     return Scene(
         image=image,
         caption=person.caption,
+        other_captions=person.other_captions,
         box=_boxes(torch.minimum(corners, limits).clamp(min=0), person.size),
         keypoints=_points(keypoints[:, :2], person.size),
         visibility=keypoints[:, 2] > 0,

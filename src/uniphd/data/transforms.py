@@ -89,7 +89,11 @@ class TrainingTransform:
     def __call__(self, scene: Scene, random: Random) -> Scene:
         """Draw and apply one augmentation."""
         if random.random() < self.flip_probability:
-            scene = replace(flip(scene), caption=mirror_caption(scene.caption))
+            scene = replace(
+                flip(scene),
+                caption=mirror_caption(scene.caption),
+                other_captions=tuple(map(mirror_caption, scene.other_captions)),
+            )
         if random.random() < self.crop_probability:
             scene = self._crop(scene, random)
         shorter_side = random.choice(self.scales)

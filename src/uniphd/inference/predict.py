@@ -18,7 +18,9 @@ def predict_answers(model: UniPHD, batch: Batch, top_k: int) -> list[Answers]:
         top_k: answers per picture; a query may appear twice, as in the official evaluation.
     """
     with torch.inference_mode():
-        predictions = model(batch.images, batch.padding_mask, batch.sizes, batch.prompts)
+        predictions = model(
+            batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
+        )
         final = predictions.final
         ranking = rank(final.logits, top_k)
         rows = torch.arange(len(batch), device=ranking.queries.device).unsqueeze(1)

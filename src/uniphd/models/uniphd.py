@@ -2,8 +2,8 @@
 
 "Referring Human Pose and Mask Estimation in the Wild" (NeurIPS 2024), figure 3, top to bottom.
 
-Shapes: P pictures, B prompts (one or several per picture), H x W the padded canvas, C channels, S
-tokens over the L levels, Q queries.
+Shapes: P pictures, B prompts, H x W the padded canvas, C channels, S tokens over the L levels, Q
+queries.
 """
 
 from __future__ import annotations
@@ -79,20 +79,22 @@ class UniPHD(nn.Module):
         padding_mask: Tensor,
         sizes: tuple[Size, ...],
         prompts: PromptBatch,
+        pictures: Sequence[int] | None = None,
     ) -> Predictions:
         """Predict the referred person of every prompt.
 
         Args:
             images: (P, 3, H, W) normalised, zero on padding; H and W multiples of 16.
             padding_mask: (P, H, W) bool, True on padding.
-            sizes: (h, w) of every picture inside the canvas.
-            prompts: B = n * P prompts, n for every picture, those of one picture being neighbours;
-                all that does not depend on the prompt is computed once per picture.
+            sizes: B times the (h, w) inside the canvas of the prompt's picture.
+            prompts: B prompts.
+            pictures: B times the index of the prompt's picture; None for one prompt per picture, in
+                their order. What does not depend on the prompt is computed once per picture.
 
         Raises:
-            PromptError: there is not the same number of prompts for every picture.
+            PromptError: prompts, sizes and pictures do not belong together.
         """
-        fused = self.fuse(images, padding_mask, sizes, prompts)
+        fused = self.fuse(images, padding_mask, sizes, prompts, pictures)
         memory = self.encoder(
             fused.tokens, fused.positions, fused.shapes, fused.padding, fused.valid_ratios
         )
@@ -122,9 +124,10 @@ class UniPHD(nn.Module):
         padding_mask: Tensor,
         sizes: tuple[Size, ...],
         prompts: PromptBatch,
+        pictures: Sequence[int] | None = None,
     ) -> FusedFeatures:
         """The first half of `forward`, up to the encoder; arguments and errors are the same."""
-        repeats = prompts_per_picture(len(prompts), len(images))
+        rows = _picture_rows(pictures, len(images), len(prompts), len(sizes), images.device)
         canvas = (images.shape[-2], images.shape[-1])
         stride4, stride8, stride16, stride32 = self.backbone(images)
         levels = self.neck([stride8, stride16, stride32])
@@ -132,49 +135,48 @@ class UniPHD(nn.Module):
         paddings = [resize_padding(padding_mask, shape) for shape in shapes]
         maps = [sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings]
 
-        visual = repeat_rows(flatten_levels(levels), repeats)
-        positions = repeat_rows(flatten_levels(maps), repeats)
+        visual = _pick(flatten_levels(levels), rows)
+        positions = _pick(flatten_levels(maps), rows)
         padding = torch.cat([level.flatten(1) for level in paddings], dim=1)
-        padding = repeat_rows(padding, repeats)
+        padding = _pick(padding, rows)
         valid_ratios = torch.stack([valid_ratio(level) for level in paddings], dim=1)
-        prompt = self.prompt_encoder(
-            prompts, repeat_rows(stride16, repeats), repeat_rows(maps[1], repeats), canvas
-        )
+        prompt = self.prompt_encoder(prompts, _pick(stride16, rows), _pick(maps[1], rows), canvas)
         fused = self.fusion(visual, positions, prompt, prompts)
         logits = fused.grounding_logits
         return FusedFeatures(
             tokens=fused.tokens,
             positions=positions,
             padding=padding,
-            valid_ratios=repeat_rows(valid_ratios, repeats),
+            valid_ratios=_pick(valid_ratios, rows),
             shapes=shapes,
             summary=prompt.summary,
-            stride8=repeat_rows(stride8, repeats),
-            stride4=repeat_rows(stride4, repeats),
-            sizes=tuple(size for size in sizes for _ in range(repeats)),
+            stride8=_pick(stride8, rows),
+            stride4=_pick(stride4, rows),
+            sizes=sizes,
             grounding=(
                 None if logits is None else GroundingPrediction(logits, padding, shapes, canvas)
             ),
         )
 
 
-def prompts_per_picture(prompts: int, pictures: int) -> int:
-    """How many prompts every picture has.
-
-    Raises:
-        PromptError: not the same number for every picture.
-    """
-    if not pictures or not prompts or prompts % pictures:
+def _picture_rows(
+    pictures: Sequence[int] | None, count: int, prompts: int, sizes: int, device: torch.device
+) -> Tensor | None:
+    """Index (B,) of every prompt's picture; None where that is the prompt's own number."""
+    rows = range(count) if pictures is None else pictures
+    if not prompts == len(rows) == sizes or not all(0 <= row < count for row in rows):
         raise PromptError(
-            f"There are {prompts} prompts for {pictures} pictures; give every picture the same "
-            "number, those of one picture next to each other."
+            f"There are {prompts} prompts and {sizes} sizes for {count} pictures; give every "
+            f"prompt one size and, in `pictures`, one index below {count}."
         )
-    return prompts // pictures
+    if list(rows) == list(range(count)):
+        return None
+    return torch.tensor(rows).to(device, non_blocking=True)
 
 
-def repeat_rows(values: Tensor, repeats: int) -> Tensor:
-    """Every row of (P, ...) `repeats` times in turn: (P * repeats, ...); not copied for 1."""
-    return values if repeats == 1 else values.repeat_interleave(repeats, dim=0)
+def _pick(values: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of (P, ...) as (B, ...); not copied where they are as they should be."""
+    return values if rows is None else values.index_select(0, rows)
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:

@@ -92,11 +92,15 @@ class RefHumanModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         if self.grounding is not None and self.grounding.warms_up(self.global_step):
-            fused = self.model.fuse(batch.images, batch.padding_mask, batch.sizes, batch.prompts)
+            fused = self.model.fuse(
+                batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
+            )
             grounding = self._grounding_loss(self.grounding, fused.grounding, batch)
             self._log_total(grounding, {}, len(batch))
             return grounding
-        predictions = self.model(batch.images, batch.padding_mask, batch.sizes, batch.prompts)
+        predictions = self.model(
+            batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
+        )
         num_instances = count_instances(batch.targets, self.device)
         result = self.criterion(predictions, batch.targets, self.model.mask_head, num_instances)
         total: Tensor = result.total

@@ -82,6 +82,7 @@ def test_files_hold_the_drawn_scenes(synthetic_folder: Path) -> None:
             assert (record.keypoints == person.keypoints).all()
             texts = [caption.text for caption in person.captions]
             assert record.caption == texts[0]
+            assert list(record.other_captions) == texts[1:]
             assert wordings[record.image_id] == texts
     assert position == len(records)
 

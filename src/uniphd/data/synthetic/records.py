@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -31,13 +30,11 @@ class DrawnScene:
     Attributes:
         image: (h, w, 3) uint8 RGB.
         records: of everybody.
-        captions: per record all of its wordings; the first is the record's.
         referred: per record whether the split asks for it.
     """
 
     image: npt.NDArray[np.uint8]
     records: tuple[ReferredPerson, ...]
-    captions: tuple[tuple[str, ...], ...]
     referred: tuple[bool, ...]
 
 
@@ -54,7 +51,6 @@ def draw_records(world: World, split: Split, index: int) -> DrawnScene:
             _make_record(world, person, first_id + number, image_name(split, index))
             for number, person in enumerate(scene.people)
         ),
-        captions=tuple(tuple(said.text for said in person.captions) for person in scene.people),
         referred=tuple(person.referred for person in scene.people),
     )
 
@@ -82,18 +78,19 @@ def _make_record(world: World, person: Person, image_id: int, file_name: str) ->
         keypoints=person.keypoints,
         counts=bytes(runs["counts"]),
         scribbles=draw_scribbles(mask, random, NUM_SCRIBBLES).astype(np.int32),
+        other_captions=tuple(said.text for said in person.captions[1:]),
     )
 
 
-def image_entry(record: ReferredPerson, captions: Sequence[str]) -> dict[str, Any]:
-    """A record's entry in `images`; `captions` are all wordings, which other readers ignore."""
+def image_entry(record: ReferredPerson) -> dict[str, Any]:
+    """A record's entry in `images`; other readers ignore the list `captions`, all its sentences."""
     return {
         "id": record.image_id,
         "file_name": record.file_name,
         "height": record.height,
         "width": record.width,
         "caption": record.caption,
-        "captions": list(captions),
+        "captions": [record.caption, *record.other_captions],
     }
 
 

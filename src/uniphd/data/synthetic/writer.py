@@ -32,7 +32,6 @@ class _Row(NamedTuple):
     """What a process sends back of a person."""
 
     record: ReferredPerson
-    captions: tuple[str, ...]
     referred: bool
 
 
@@ -134,7 +133,7 @@ def _write_scene(folder: Path, world: World, split: Split, index: int) -> list[_
     drawn = draw_records(world, split, index)
     path = folder / IMAGES / image_name(split, index)
     Image.fromarray(drawn.image).save(path, compress_level=_COMPRESSION)
-    rows = zip(drawn.records, drawn.captions, drawn.referred, strict=True)
+    rows = zip(drawn.records, drawn.referred, strict=True)
     return [_Row(*row) for row in rows]
 
 
@@ -146,7 +145,7 @@ def _content(rows: Sequence[_Row]) -> dict[str, Any]:
     return {
         "info": {"description": "Drawn people in RefHuman's format"},
         "categories": [{"id": 1, "name": "person"}],
-        "images": [image_entry(row.record, row.captions) for row in rows],
+        "images": [image_entry(row.record) for row in rows],
         "annotations": [annotation_entry(row.record) for row in rows],
     }
 

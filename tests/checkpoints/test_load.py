@@ -113,3 +113,16 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="not a checkpoint of uniphd-train"):
         uniphd.load_model(tmp_path / "other.ckpt")
+
+
+def test_a_packaged_model_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    packaged = uniphd.load_model("synthetic_cpu")
+    assert packaged.backbone.channels == (32, 64, 128, 256)
+    folder.rename(tmp_path / "synthetic_cpu")  # what lies in the working directory comes first
+    own = uniphd.load_model("synthetic_cpu")
+    assert own.backbone.channels != packaged.backbone.channels
+    with pytest.raises(CheckpointError, match="no checkpoint file synthetic_gpu"):
+        uniphd.load_model("synthetic_gpu")

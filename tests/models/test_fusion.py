@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from uniphd.models.fusion import ProductFusion, PromptFusion
+from uniphd.models.fusion import NoFusion, ProductFusion, PromptFusion
 from uniphd.models.prompt_encoder import PromptEncoder, PromptTokens
 from uniphd.models.text_encoder import TextEncoder
 from uniphd.models.tokenizer import HashTokenizer
@@ -111,6 +111,13 @@ def test_the_published_fusion_is_attention_alone_and_gives_no_logits() -> None:
     assert fused.grounding_logits is None
     expected = visual + attend(fusion.region_attention, visual, prompt)
     torch.testing.assert_close(fused.tokens, expected)
+
+
+def test_without_fusion_the_picture_is_as_it_was() -> None:
+    visual, positions = torch.randn(2, 2, 5, CHANNELS)
+    fused = NoFusion()(visual, positions, random_prompt(2), kinds_only("text", "point"))
+    assert fused.grounding_logits is None
+    assert torch.equal(fused.tokens, visual)
 
 
 @pytest.mark.parametrize("kinds", [("text", "text"), ("point", "box")])

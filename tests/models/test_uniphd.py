@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.profiler import profile
 
+from tests.composition import TINY, compose_train
+from uniphd.cli.configuration import build_network
 from uniphd.errors import PromptError
 from uniphd.losses.criterion import SetCriterion
 from uniphd.losses.matcher import HungarianMatcher
@@ -209,3 +211,27 @@ def test_prompts_without_a_picture(tiny_network: UniPHD, of: tuple[int, ...] | N
     prompts = batch(0, 1, 2) if of is None else batch(0, 1)
     with pytest.raises(PromptError, match=f"{len(prompts)} prompts and 2 sizes for 2 pictures"):
         tiny_network(*pictures(0, 1), prompts, of)
+
+
+def test_without_a_prompt_query_the_prompt_reaches_the_decoder_through_the_fusion_alone() -> None:
+    torch.manual_seed(0)
+    overrides = (*TINY, "data.root=unused")
+    answers = {}
+    for fusion in ("attention", "none"):
+        for as_query in (True, False):
+            config = compose_train(
+                None,
+                *overrides,
+                f"fusion={fusion}",
+                f"model.query_selection.prompt_as_query={as_query}",
+            )
+            network = build_network(config)[0].eval()
+            with torch.no_grad():
+                final = network(*pictures(0, 0), batch(0, 1)).final
+            answers[fusion, as_query] = not torch.allclose(final.embedding[0], final.embedding[1])
+    assert answers == {
+        ("attention", True): True,
+        ("attention", False): True,
+        ("none", True): True,
+        ("none", False): False,
+    }

@@ -15,12 +15,15 @@ from uniphd.errors import CheckpointError
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 
+_PACKAGED = Path(__file__).parents[1] / "weights"
+
 
 def load_model(path: str | Path) -> UniPHD:
     """Build the network that a checkpoint describes and fill it with its weights.
 
     Args:
-        path: a model folder (from `uniphd-convert`) or a `.ckpt` file (from `uniphd-train`).
+        path: a model folder (from `uniphd-convert`), a `.ckpt` file (from `uniphd-train`), or the
+            name of a model that comes with the package: `synthetic_cpu`.
 
     Returns:
         The network on the CPU, in evaluation mode.
@@ -40,11 +43,16 @@ def load_model(path: str | Path) -> UniPHD:
 
 
 def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The configuration and weights of a model folder or of a training checkpoint.
+    """The configuration and weights of a model folder, a training checkpoint, or a packaged model.
+
+    Where there is neither file nor folder of that name, it is looked for in the package.
 
     Raises:
         CheckpointError: the checkpoint is missing, unsafe, or not one of ours.
     """
+    packaged = _PACKAGED / path.name
+    if not path.exists() and len(path.parts) == 1 and packaged.is_dir():
+        return read_folder(packaged)
     if path.is_dir():
         return read_folder(path)
     content = read_pickle_safely(path)

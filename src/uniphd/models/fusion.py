@@ -36,6 +36,18 @@ class FusedTokens:
     grounding_logits: Tensor | None
 
 
+class NoFusion(nn.Module):
+    """The picture's tokens as they are: for measuring what a fusion is worth."""
+
+    gives_grounding: ClassVar[bool] = False
+
+    def forward(
+        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
+    ) -> FusedTokens:
+        """Return the tokens; see `PromptFusion.forward`."""
+        return FusedTokens(visual, None)
+
+
 class PromptFusion(nn.Module):
     """`v + attention(query=v, key=prompt + position, value=prompt)`, without a norm.
 

@@ -46,9 +46,17 @@ class QuerySelection(nn.Module):
         hidden_dim: C.
         num_queries: Q.
         num_classes: class logits; index 1 is "person".
+        prompt_as_query: start every group's instance slot with the prompt's vector, as in the
+            paper; otherwise with a learned one, which is the same for all prompts.
     """
 
-    def __init__(self, hidden_dim: int = 256, num_queries: int = 20, num_classes: int = 2) -> None:
+    def __init__(
+        self,
+        hidden_dim: int = 256,
+        num_queries: int = 20,
+        num_classes: int = 2,
+        prompt_as_query: bool = True,
+    ) -> None:
         super().__init__()
         self.num_queries = num_queries
         self.projection = nn.Linear(hidden_dim, hidden_dim)
@@ -56,6 +64,7 @@ class QuerySelection(nn.Module):
         self.classifier = nn.Linear(hidden_dim, num_classes)
         self.keypoint_mlp = MLP(hidden_dim, 2 * hidden_dim, 2 * NUM_KEYPOINTS, num_layers=4)
         self.keypoint_embedding = nn.Embedding(NUM_KEYPOINTS, hidden_dim)
+        self.instance_query = None if prompt_as_query else nn.Parameter(torch.randn(hidden_dim))
         nn.init.xavier_uniform_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
         init_classifier(self.classifier)
@@ -76,7 +85,7 @@ class QuerySelection(nn.Module):
             padding: (B, S) bool, True on padding.
             shapes: (h, w) of the levels.
             valid_ratios: (B, L, 2) as (width, height).
-            summary: (B, C) the prompt's vector; becomes the instance slot of every group.
+            summary: (B, C) the prompt's vector, for the instance slot of every group.
         """
         proposals, invalid = token_proposals(shapes, padding, valid_ratios)
         projected = self.norm(self.projection(memory.masked_fill(invalid.unsqueeze(-1), 0.0)))
@@ -87,7 +96,8 @@ class QuerySelection(nn.Module):
         keypoints = (_gather(proposals[..., :2], tokens).unsqueeze(2) + offsets).sigmoid()
         reference = torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2).detach()
         keypoint_slots = chosen.detach().unsqueeze(2) + self.keypoint_embedding.weight
-        instance_slot = summary[:, None, None].expand(-1, self.num_queries, -1, -1)
+        query = summary if self.instance_query is None else self.instance_query.expand_as(summary)
+        instance_slot = query[:, None, None].expand(-1, self.num_queries, -1, -1)
         return Selection(
             groups=torch.cat([instance_slot, keypoint_slots], dim=2),
             reference=reference,

@@ -19,7 +19,7 @@ from uniphd.models.backbone import Backbone
 from uniphd.models.channel_mapper import ChannelMapper
 from uniphd.models.decoder import PoseDecoder
 from uniphd.models.encoder import DeformableEncoder
-from uniphd.models.fusion import PromptFusion
+from uniphd.models.fusion import NoFusion, PromptFusion
 from uniphd.models.heads import PredictionHeads
 from uniphd.models.mask_head import MaskHead, sum_levels
 from uniphd.models.outputs import (
@@ -55,7 +55,7 @@ class UniPHD(nn.Module):
         backbone: Backbone,
         prompt_encoder: PromptEncoder,
         neck: ChannelMapper,
-        fusion: PromptFusion,
+        fusion: PromptFusion | NoFusion,
         encoder: DeformableEncoder,
         query_selection: QuerySelection,
         decoder: PoseDecoder,

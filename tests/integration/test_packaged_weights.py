@@ -1,0 +1,60 @@
+"""The small trained network that comes with the package, on scenes that nobody has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.composition import compose_eval
+from uniphd.cli.evaluate import evaluate
+
+WEIGHTS = Path(__file__).parents[2] / "src" / "uniphd" / "weights"
+
+# Below what 500 scenes gave (BENCHMARKS.md) by four standard errors of this test's 100 scenes.
+LEAST = {
+    "text": {"pick": 0.6, "swap": 0.3, "mIoU": 0.4, "mean_OKS": 0.4},
+    "point": {"pick": 0.8, "swap": 0.6, "mIoU": 0.5, "mean_OKS": 0.45},
+    "scribble": {"pick": 0.8, "swap": 0.6, "mIoU": 0.5, "mean_OKS": 0.45},
+    "box": {"pick": 0.8, "swap": 0.6, "mIoU": 0.5, "mean_OKS": 0.45},
+}
+
+
+def evaluate_packaged(folder: Path, *overrides: str) -> dict[str, dict[str, float]]:
+    return evaluate(
+        compose_eval(
+            folder,
+            "ckpt=synthetic_cpu",
+            "data=synthetic",
+            "data.size=[96,96]",
+            "data.scene_seed=20261",
+            "data.val_scenes=100",
+            "data.val_batch_size=32",
+            "callbacks=none",
+            "trainer.enable_progress_bar=false",
+            *overrides,
+        )
+    )
+
+
+def test_the_packaged_network_finds_people_of_fresh_scenes(tmp_path: Path) -> None:
+    results = evaluate_packaged(tmp_path, "prompt=all")
+    for kind, least in LEAST.items():
+        for name, value in least.items():
+            assert results[kind][name] >= value, (kind, name, results[kind])
+
+
+@pytest.mark.slow
+def test_it_understands_combinations_of_colours_that_it_never_saw(tmp_path: Path) -> None:
+    pick = evaluate_packaged(tmp_path, "prompt=text", "data.split=unseen")["text"]["pick"]
+    assert pick >= 0.5
+
+
+def test_the_weights_are_small_and_come_with_their_log() -> None:
+    folder = WEIGHTS / "synthetic_cpu"
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "train.log",
+    }
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6

@@ -66,9 +66,24 @@ def test_the_loss_is_built_from_its_file(loss: str) -> None:
     overrides = ("grounding=warmup", "grounding.levels=[1]", f"loss={loss}", "data.root=unused")
     built = build(compose_train(None, *overrides).module.grounding)
     assert isinstance(built, GroundingLoss)
-    assert built == GroundingLoss(warmup_steps=1000, levels=[1])
+    assert built == GroundingLoss(warmup_steps=2000, levels=[1])
 
 
 def test_a_run_without_the_fusion_that_it_needs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="use fusion=product or grounding=none"):
         train(compose_train(tmp_path, *TINY, "grounding=warmup", "data.root=unused"))
+
+
+@pytest.mark.parametrize("experiment", ["synthetic_cpu", "swint_refhuman_plus"])
+@pytest.mark.parametrize("fusion", ["attention", "none"])
+def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) -> None:
+    """As ablations do: nothing of the grounding or of the other fusion is left over."""
+    overrides = [f"experiment={experiment}", f"fusion={fusion}", "grounding=none"]
+    overrides += ["model.query_selection.prompt_as_query=false"]
+    if experiment != "synthetic_cpu":
+        overrides += ["data.root=unused"]
+    composition = compose_train(Path("unused"), *overrides)
+    config = OmegaConf.to_container(composition, resolve=True)
+    assert config["module"]["grounding"] is None
+    assert build(OmegaConf.create(config["fusion"])).gives_grounding is False
+    assert config["model"]["query_selection"]["prompt_as_query"] is False

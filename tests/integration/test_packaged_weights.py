@@ -13,10 +13,10 @@ WEIGHTS = Path(__file__).parents[2] / "src" / "uniphd" / "weights"
 
 # Below what 500 scenes gave (BENCHMARKS.md) by four standard errors of this test's 100 scenes.
 LEAST = {
-    "text": {"pick": 0.6, "swap": 0.3, "mIoU": 0.4, "mean_OKS": 0.4},
-    "point": {"pick": 0.8, "swap": 0.6, "mIoU": 0.5, "mean_OKS": 0.45},
-    "scribble": {"pick": 0.8, "swap": 0.6, "mIoU": 0.5, "mean_OKS": 0.45},
-    "box": {"pick": 0.8, "swap": 0.6, "mIoU": 0.5, "mean_OKS": 0.45},
+    "text": {"pick": 0.58, "swap": 0.28, "mIoU": 0.4, "mean_OKS": 0.27},
+    "point": {"pick": 0.9, "swap": 0.8, "mIoU": 0.6, "mean_OKS": 0.38},
+    "scribble": {"pick": 0.9, "swap": 0.8, "mIoU": 0.6, "mean_OKS": 0.38},
+    "box": {"pick": 0.85, "swap": 0.7, "mIoU": 0.58, "mean_OKS": 0.37},
 }
 
 
@@ -45,9 +45,15 @@ def test_the_packaged_network_finds_people_of_fresh_scenes(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_it_understands_combinations_of_colours_that_it_never_saw(tmp_path: Path) -> None:
-    pick = evaluate_packaged(tmp_path, "prompt=text", "data.split=unseen")["text"]["pick"]
-    assert pick >= 0.5
+def test_new_combinations_of_colours_are_understood_as_known_ones_are(tmp_path: Path) -> None:
+    pick = {
+        split: evaluate_packaged(
+            tmp_path / split, "prompt=text", f"data.split={split}", "data.val_scenes=400"
+        )["text"]["pick"]
+        for split in ("seen_pairs", "unseen")
+    }
+    assert pick["unseen"] >= 0.45
+    assert abs(pick["unseen"] - pick["seen_pairs"]) < 0.13  # 0.02 and four standard errors
 
 
 def test_the_weights_are_small_and_come_with_their_log() -> None:

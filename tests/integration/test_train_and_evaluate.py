@@ -16,8 +16,8 @@ from uniphd.cli.train import train
 
 SMALL = (
     *TINY,
-    "data.eval_transform.size=64",
-    "data.eval_transform.max_size=64",
+    "data.eval_transform.size=96",
+    "data.eval_transform.max_size=96",
     "data.batch_size=2",
     "model.prompt_encoder.dropout=0",
     "optim.scheduler.warmup_steps=1",

@@ -176,9 +176,7 @@ def _tokenize(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
 def train(network: UniPHD, criterion: nn.Module, batch: Batch) -> None:
     """Forward, losses and backward; gradients start from nothing."""
     network.zero_grad()
-    predictions = network(
-        batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
-    )
+    predictions = network(*batch.inputs)
     result = criterion(predictions, batch.targets, network.mask_head, float(len(batch)))
     result.total.backward()
 
@@ -187,9 +185,7 @@ def count_flops(network: UniPHD, batch: Batch, answers: int) -> dict[str, float]
     """Arithmetic of a prediction in GFLOP, by part: products, convolutions and attention."""
     counter = FlopCounterMode(display=False, depth=None)
     with counter, torch.no_grad():
-        predictions = network(
-            batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
-        )
+        predictions = network(*batch.inputs)
         final = predictions.final
         network.mask_head(
             predictions.mask_features, final.embedding[:, :answers], final.centre[:, :answers]

@@ -62,9 +62,7 @@ def prepare(config: DictConfig) -> tuple[Callable[[], dict[str, float]], Batch]:
 
     def step() -> dict[str, float]:
         marks = [time.perf_counter()]
-        predictions = network(
-            batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
-        )
+        predictions = network(*batch.inputs)
         marks.append(time.perf_counter())
         result = criterion(predictions, batch.targets, network.mask_head, float(len(batch)))
         marks.append(time.perf_counter())

@@ -1,8 +1,8 @@
-"""Prompts: what a user says, draws or clicks, one per image, and their batched form.
+"""Prompts: what a user says, draws or clicks, and their batched form.
 
-Shapes: B images, N prompts of a kind, P points, T text tokens. Coordinates are pixels (x, y) of the
-picture that the model sees (after resizing, before padding; padding is at the right and bottom, so
-the same numbers hold in the padded canvas).
+Shapes: B prompts, N prompts of a kind, P points, T text tokens. Coordinates are pixels (x, y) of
+the picture that the model sees (after resizing, before padding; padding is at the right and bottom,
+so the same numbers hold in the padded canvas).
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ Prompt: TypeAlias = TextPrompt | PointPrompt | ScribblePrompt | BoxPrompt
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """One prompt per image, kinds mixed freely.
+    """The prompts of a batch, kinds mixed freely.
 
     Attributes:
-        kinds: the kind of every image's prompt, length B.
+        kinds: the kind of every prompt, length B.
         input_ids: (N_text, T) int64, one row per text prompt in batch order.
         attention_mask: (N_text, T) int64, 1 on tokens and 0 on padding.
         points: (N_point + N_scribble, P, 2) float, one row per point or scribble in batch order.
@@ -105,7 +105,7 @@ class PromptBatch:
 
 
 def batch_prompts(prompts: Sequence[Prompt], tokenize: Tokenize) -> PromptBatch:
-    """Stack prompts of any mixture of kinds, one per image.
+    """Stack prompts of any mixture of kinds.
 
     Raises:
         PromptError: a scribble without points, or a text without words.

@@ -81,6 +81,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, tuple[Size, ...], PromptBatch, tuple[int, ...]]:
+        """What the network takes, in the order of its arguments."""
+        return self.images, self.padding_mask, self.sizes, self.prompts, self.pictures
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy with every tensor on `device`."""
         return replace(

@@ -45,16 +45,15 @@ def load_model(path: str | Path) -> UniPHD:
 def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """The configuration and weights of a model folder, a training checkpoint, or a packaged model.
 
-    Where there is neither file nor folder of that name, it is looked for in the package.
+    A path that exists goes before a packaged model of that name.
 
     Raises:
         CheckpointError: the checkpoint is missing, unsafe, or not one of ours.
     """
-    packaged = _PACKAGED / path.name
-    if not path.exists() and len(path.parts) == 1 and packaged.is_dir():
-        return read_folder(packaged)
     if path.is_dir():
         return read_folder(path)
+    if not path.exists() and len(path.parts) == 1 and (_PACKAGED / path).is_dir():
+        return read_folder(_PACKAGED / path)
     content = read_pickle_safely(path)
     if CONFIG_KEY not in content:
         raise CheckpointError(

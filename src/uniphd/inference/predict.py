@@ -10,17 +10,15 @@ from uniphd.structures import Batch
 
 
 def predict_answers(model: UniPHD, batch: Batch, top_k: int) -> list[Answers]:
-    """The `top_k` best answers to every picture's prompt.
+    """The `top_k` best answers to every prompt.
 
     Args:
         model: in evaluation mode, on the batch's device.
         batch: pictures and prompts; targets are not looked at.
-        top_k: answers per picture; a query may appear twice, as in the official evaluation.
+        top_k: answers per prompt; a query may appear twice, as in the official evaluation.
     """
     with torch.inference_mode():
-        predictions = model(
-            batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
-        )
+        predictions = model(*batch.inputs)
         final = predictions.final
         ranking = rank(final.logits, top_k)
         rows = torch.arange(len(batch), device=ranking.queries.device).unsqueeze(1)

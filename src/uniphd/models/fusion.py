@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uniphd.models.layers import mean_over_tokens
 from uniphd.models.prompt_encoder import PromptTokens
 from uniphd.prompts import PromptBatch
 
@@ -107,7 +108,7 @@ class PromptFusion(nn.Module):
 
 
 class ProductFusion(PromptFusion):
-    """`v + attention(...) + D(relu(h))` with `h = A(v + position) * 12 mean(B(tokens))`.
+    """`v + attention(...) + D(relu(h))` with `h = A(v + position) * 12 B(mean(tokens))`.
 
     The product lets one vector of the prompt choose channels of every picture token, as in
     low-rank bilinear pooling (Kim et al., arXiv 1610.04325); `C(h)` are grounding logits, which
@@ -140,10 +141,11 @@ class ProductFusion(PromptFusion):
     ) -> FusedTokens:
         """Update the picture's tokens and say which the referred person covers; see the base."""
         fused = super().forward(visual, positions, prompt, prompts)
-        factor = _per_kind(
+        mean = mean_over_tokens(prompt.tokens, prompt.padding)
+        factor = _GAIN * _per_kind(
             prompts,
-            lambda rows: _factor(self.text_factor, _select(prompt, rows)),
-            lambda rows: _factor(self.region_factor, _select(prompt, rows)),
+            lambda rows: self.text_factor(mean[rows]),
+            lambda rows: self.region_factor(mean[rows]),
         )
         product = self.visual_factor(visual + positions) * factor.unsqueeze(1)
         return FusedTokens(
@@ -170,13 +172,6 @@ def _per_kind(
     order = text_rows + region_rows
     inverse = sorted(range(len(order)), key=order.__getitem__)
     return torch.cat([text(text_rows), region(region_rows)])[inverse]
-
-
-def _factor(layer: nn.Linear, prompt: PromptTokens) -> Tensor:
-    """The prompt's side of the product, (B, C)."""
-    weight = (~prompt.padding).unsqueeze(-1).to(prompt.tokens.dtype)
-    mean: Tensor = (layer(prompt.tokens) * weight).sum(1) / weight.sum(1)
-    return _GAIN * mean
 
 
 def _select(prompt: PromptTokens, rows: list[int] | slice) -> PromptTokens:

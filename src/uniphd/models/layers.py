@@ -57,6 +57,12 @@ class FeedForward(nn.Module):
         return out
 
 
+def mean_over_tokens(tokens: Tensor, padding: Tensor) -> Tensor:
+    """Mean (B, C) of tokens (B, T, C) that are not padding, which is True in (B, T)."""
+    weight = (~padding).unsqueeze(-1).to(tokens.dtype)
+    return (tokens * weight).sum(1) / weight.sum(1)
+
+
 def parts_are_faster(x: Tensor) -> bool:
     """Whether work on many tokens is faster some of them at a time.
 

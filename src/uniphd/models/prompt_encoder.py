@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from uniphd.models.layers import mean_over_tokens
 from uniphd.models.position import sine_position_1d
 from uniphd.models.text_encoder import TextEncoder
 from uniphd.prompts import PromptBatch
@@ -124,9 +125,8 @@ class PromptEncoder(nn.Module):
         tokens = self.region_projection(features)
         if self.position_projection is not None:
             tokens = tokens + self.position_projection(positions)
-        weight = (~padding).unsqueeze(-1).to(tokens.dtype)
-        mean = (tokens * weight).sum(1) / weight.sum(1)
-        return PromptTokens(tokens, positions, padding, summary=self.region_summary(mean))
+        summary = self.region_summary(mean_over_tokens(tokens, padding))
+        return PromptTokens(tokens, positions, padding, summary)
 
 
 def sample_points(source: Tensor, points: Tensor, canvas: Size) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from uniphd.errors import ConfigError
+from uniphd.models.layers import mean_over_tokens
 
 
 class TextEncoder(nn.Module):
@@ -62,8 +63,7 @@ class TextEncoder(nn.Module):
         hidden: Tensor = output.last_hidden_state
         pooled = getattr(output, "pooler_output", None)
         if pooled is None:
-            weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * weight).sum(1) / weight.sum(1)
+            pooled = mean_over_tokens(hidden, attention_mask == 0)
         return hidden, pooled
 
     def config_dict(self) -> dict[str, Any]:

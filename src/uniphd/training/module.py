@@ -92,15 +92,11 @@ class RefHumanModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         if self.grounding is not None and self.grounding.warms_up(self.global_step):
-            fused = self.model.fuse(
-                batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
-            )
+            fused = self.model.fuse(*batch.inputs)
             grounding = self._grounding_loss(self.grounding, fused.grounding, batch)
             self._log_total(grounding, {}, len(batch))
             return grounding
-        predictions = self.model(
-            batch.images, batch.padding_mask, batch.sizes, batch.prompts, batch.pictures
-        )
+        predictions = self.model(*batch.inputs)
         num_instances = count_instances(batch.targets, self.device)
         result = self.criterion(predictions, batch.targets, self.model.mask_head, num_instances)
         total: Tensor = result.total

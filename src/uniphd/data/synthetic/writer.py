@@ -133,8 +133,7 @@ def _write_scene(folder: Path, world: World, split: Split, index: int) -> list[_
     drawn = draw_records(world, split, index)
     path = folder / IMAGES / image_name(split, index)
     Image.fromarray(drawn.image).save(path, compress_level=_COMPRESSION)
-    rows = zip(drawn.records, drawn.referred, strict=True)
-    return [_Row(*row) for row in rows]
+    return [_Row(*row) for row in zip(drawn.records, drawn.referred, strict=True)]
 
 
 def _file_name(split: Split, others: bool) -> str:

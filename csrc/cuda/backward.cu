@@ -24,7 +24,10 @@ cudaError_t backward(ValueType type, const Problem& problem, const Inputs& input
     using A = accumulation_t<T>;
     const bool rows_aligned =
         aligned(inputs.value) && aligned(gradients.output) && aligned(gradients.value);
-    const cudaError_t error = with_layout<T>(problem, rows_aligned, [&](auto layout) {
+    // 16 bytes of a sum per thread, so that a group adds to neighbouring sectors: twice as fast for
+    // halves as 16 bytes of value, whose additions leave every other 16 bytes out.
+    constexpr int kChannels = 16 / sizeof(A);
+    const cudaError_t error = with_layout<kChannels>(problem, rows_aligned, [&](auto layout) {
       constexpr int V = decltype(layout)::V;
       constexpr int G = decltype(layout)::G;
       return launch(backward_kernel<T, V, G, decltype(layout)::Once>, block_count<G>(problem),

@@ -1,9 +1,10 @@
 // What the CUDA kernels share: how threads are laid out, and the samples of a warp.
 //
 // `G` threads, a group inside a warp, own one query of one head and `V` neighbouring channels
-// each, the 16 bytes of one load. The groups of a block are consecutive queries of one head, whose
-// points lie close to each other on the levels and share cells in the first-level cache. The
-// arithmetic of a point is done once, by one thread, and handed to its group through shared memory.
+// each: 16 bytes of what is loaded (forward) or added up (backward). The groups of a block are
+// consecutive queries of one head, whose points lie close to each other on the levels and share
+// cells in the first-level cache. The arithmetic of a point is done once, by one thread, and handed
+// to its group through shared memory.
 #pragma once
 
 #include <cuda_bf16.h>

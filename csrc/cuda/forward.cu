@@ -10,7 +10,7 @@ cudaError_t forward(ValueType type, const Problem& problem, const Inputs& inputs
     using T = typename decltype(selected)::type;
     using A = accumulation_t<T>;
     const bool rows_aligned = aligned(inputs.value) && aligned(output);
-    return with_layout<T>(problem, rows_aligned, [&](auto layout) {
+    return with_layout<16 / sizeof(T)>(problem, rows_aligned, [&](auto layout) {
       constexpr int V = decltype(layout)::V;
       constexpr int G = decltype(layout)::G;
       return launch(forward_kernel<T, V, G>, block_count<G>(problem), stream, problem,

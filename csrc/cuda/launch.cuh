@@ -21,11 +21,10 @@ struct Layout {
 
 inline bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
 
-// Calls body(Layout) with 16 bytes per thread where the channels are a multiple of that, the rows
+// Calls body(Layout) with V channels per thread where the channels are a multiple of that, the rows
 // are aligned and a warp is wide enough, and with single channels over a whole warp otherwise.
-template <typename T, typename Body>
+template <int V, typename Body>
 cudaError_t with_layout(const Problem& problem, bool rows_aligned, const Body& body) {
-  constexpr int V = 16 / sizeof(T);
   if (!rows_aligned || problem.channels % V != 0 || problem.channels > V * kWarp) {
     return body(Layout<1, kWarp, false>{});
   }

@@ -17,10 +17,11 @@ from uniphd.ops.reference import accumulation_dtype
 pytestmark = pytest.mark.gpu
 
 ENCODER: Shapes = ((80, 80), (40, 40), (20, 20), (10, 10))
-# Roundings of the sums (float32, float64) and of the stored result (halves), per largest number.
+# Roundings of places (float32: up to half a unit in the last place of 80, which moves the weights
+# of the four neighbours), of sums (float64) and of stored results (halves), per largest number.
 TOLERANCES = {
     torch.float64: 1e-13,
-    torch.float32: 5e-6,
+    torch.float32: 2e-5,
     torch.float16: 6e-4,
     torch.bfloat16: 5e-3,
 }

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from uniphd.errors import ConfigError
-from uniphd.losses.grounding import GroundingLoss, coverage
+from uniphd.losses.grounding import GroundingLoss, choice_loss, coverage
 from uniphd.models.outputs import GroundingPrediction
 from uniphd.structures import Target
 
@@ -18,6 +18,7 @@ CANVAS = (32, 48)
 SIZES = ((32, 48), (24, 40))  # of the pictures inside the canvas
 SHAPES = ((4, 6), (2, 3), (1, 2))
 STRIDES = (8, 16)
+APART = (0, 1)  # two prompts, each with a picture of its own
 
 
 def masks() -> list[np.ndarray]:
@@ -81,31 +82,69 @@ def by_loops(answer: GroundingPrediction, levels: list[int], dice_weight: float)
 def test_equals_loops_over_tokens(levels: list[int], dice_weight: float) -> None:
     loss = GroundingLoss(1, dice_weight=dice_weight, levels=levels)
     answer = prediction()
-    value = loss(answer, [target(mask) for mask in masks()])
+    value = loss(answer, [target(mask) for mask in masks()], APART)
     assert float(value) == pytest.approx(by_loops(answer, levels, dice_weight), rel=1e-5)
 
 
 def test_padding_and_other_levels_get_no_gradient() -> None:
     answer = prediction()
     logits = answer.logits.requires_grad_()
-    GroundingLoss(1, dice_weight=1.0)(answer, [target(mask) for mask in masks()]).backward()
+    GroundingLoss(1, dice_weight=1.0)(answer, [target(mask) for mask in masks()], APART).backward()
     assert logits.grad is not None
     supervised = ~answer.padding
     supervised[:, -2:] = False  # the third level
     assert ((logits.grad != 0) == supervised).all()
 
 
+def test_the_choice_equals_loops_over_the_people_of_a_picture() -> None:
+    """Five prompts: two people of picture 0, one of them twice, and two people of picture 1."""
+    random = np.random.default_rng(1)
+    people = random.random((4, 6)) * (random.random((4, 6)) < 0.6)
+    logits, of_whom, pictures = random.normal(size=(5, 6)), [0, 1, 0, 2, 3], [0, 0, 0, 1, 1]
+    others = {0: [0, 1], 1: [0, 1], 2: [2, 3], 3: [2, 3]}
+    expected = []
+    for row, person in zip(logits, of_whom, strict=True):
+        scores = {
+            one: sum(row[cell] * people[one][cell] for cell in range(6)) / people[one].sum()
+            for one in others[person]
+        }
+        # Person 0 has two prompts: for person 1, both are candidates.
+        copies = {one: 2 if person == 1 and one == 0 else 1 for one in scores}
+        total = sum(copies[one] * math.exp(score) for one, score in scores.items())
+        expected.append(-math.log(math.exp(scores[person]) / total))
+    shared = torch.tensor(pictures)[:, None] == torch.tensor(pictures)
+    value = choice_loss(torch.from_numpy(logits), torch.from_numpy(people[of_whom]), shared)
+    assert float(value) == pytest.approx(np.mean(expected))
+
+
+def test_the_choice_is_among_the_people_of_one_picture_only() -> None:
+    answer, targets = prediction(), [target(mask) for mask in masks()]
+    with_choice = GroundingLoss(1, choice_weight=3.0)
+    torch.testing.assert_close(
+        with_choice(answer, targets, APART), GroundingLoss(1)(answer, targets, APART)
+    )
+    assert with_choice(answer, targets, (0, 0)) > GroundingLoss(1)(answer, targets, (0, 0)) + 0.1
+
+
+def test_somebody_who_covers_no_cell_is_no_danger() -> None:
+    logits = torch.randn(2, 6, requires_grad=True)
+    covered = torch.stack([torch.zeros(6), torch.rand(6)])
+    choice_loss(logits, covered, torch.ones(2, 2, dtype=torch.bool)).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_several_people_of_a_picture_are_taken_together() -> None:
     first, second = masks()
     parts = [first & (np.arange(48) < 20), first & (np.arange(48) >= 20)]
     loss, answer = GroundingLoss(1), prediction()
-    together = loss(answer, [target(first), target(second)])
-    torch.testing.assert_close(loss(answer, [target(*parts), target(second)]), together)
+    together = loss(answer, [target(first), target(second)], APART)
+    torch.testing.assert_close(loss(answer, [target(*parts), target(second)], APART), together)
 
 
 def test_half_precision_logits_are_taken_in_single_precision() -> None:
     answer = prediction(torch.bfloat16)
-    value = GroundingLoss(1)(answer, [target(mask) for mask in masks()])
+    value = GroundingLoss(1)(answer, [target(mask) for mask in masks()], APART)
     assert value.dtype == torch.float32
     assert float(value) == pytest.approx(by_loops(answer, [0, 1], 0), rel=1e-5)
 
@@ -122,6 +161,7 @@ def test_odd_levels_cover_the_whole_canvas() -> None:
     [
         ({"warmup_steps": -1}, "negative"),
         ({"warmup_steps": 1, "weight": -0.5}, "negative"),
+        ({"warmup_steps": 1, "choice_weight": -1.0}, "negative"),
         ({"warmup_steps": 1, "levels": [0, -1]}, "negative"),
         ({"warmup_steps": 1, "levels": []}, "at least one level"),
         ({"warmup_steps": 0}, "neither"),
@@ -134,7 +174,7 @@ def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str)
 
 def test_a_level_that_does_not_exist() -> None:
     with pytest.raises(ConfigError, match="levels 0 to 2"):
-        GroundingLoss(1, levels=[0, 3])(prediction(), [target(mask) for mask in masks()])
+        GroundingLoss(1, levels=[0, 3])(prediction(), [target(mask) for mask in masks()], APART)
 
 
 def test_the_warmup_counts_steps_from_zero() -> None:

@@ -123,9 +123,7 @@ def test_afterwards_the_loss_counts_with_its_weight(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(off, plain)
     torch.testing.assert_close(total, plain + 0.5 * logged["train/grounding"])
     torch.testing.assert_close(logged["train/loss"], total)
-    expected = GroundingLoss(3)(
-        model.fuse(data.images, data.padding_mask, data.sizes, data.prompts).grounding, data.targets
-    )
+    expected = GroundingLoss(3)(model.fuse(*data.inputs).grounding, data.targets, data.pictures)
     torch.testing.assert_close(logged["train/grounding"], expected)
 
 
@@ -164,7 +162,7 @@ def test_text_grounding_learns_which_half_is_meant() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(30):
         fused = model.fuse(images, data.padding_mask, data.sizes, data.prompts)
-        value = loss(fused.grounding, targets)
+        value = loss(fused.grounding, targets, data.pictures)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -22,20 +22,27 @@ from uniphd.losses.targets import stack_masks
 from uniphd.models.outputs import GroundingPrediction
 from uniphd.structures import Size, Target
 
+_EPS = 1e-6  # keeps the mean defined over somebody who covers no cell
 _SMOOTH = 1.0  # keeps the dice ratio defined where nobody covers a token, as for masks
 
 
 @dataclass(frozen=True)
 class GroundingLoss:
-    """Cross-entropy, and dice if wanted, of grounding logits against the referred person's mask.
+    """Cross-entropy of grounding logits against the referred person's mask, and two more if wanted.
 
     A token's target is the share of its cell that the mask covers. Padding is left out. Every
     picture and every level counts the same.
+
+    Most tokens are background, which says little about who is meant. The choice does: the people
+    of a batch whose prompts share a picture are candidates, a candidate's score is the mean logit
+    over their mask, and the loss is the cross-entropy of the referred one. It needs batches that
+    hold several people of one picture (`data.together=true`), else it is 0.
 
     Attributes:
         warmup_steps: optimizer steps at the start of a run in which only this loss is trained.
         weight: of this loss beside all others after the warm-up; 0 leaves it out.
         dice_weight: of the dice loss within this one; 0 leaves it out.
+        choice_weight: of the choice within this one; 0 leaves it out.
         levels: feature levels to supervise: 0 is stride 8, 1 is stride 16, and so on.
 
     Raises:
@@ -45,10 +52,17 @@ class GroundingLoss:
     warmup_steps: int
     weight: float = 0.0
     dice_weight: float = 0.0
+    choice_weight: float = 0.0
     levels: Sequence[int] = (0, 1)
 
     def __post_init__(self) -> None:
-        numbers = (self.warmup_steps, self.weight, self.dice_weight, *self.levels)
+        numbers = (
+            self.warmup_steps,
+            self.weight,
+            self.dice_weight,
+            self.choice_weight,
+            *self.levels,
+        )
         if any(number < 0 for number in numbers):
             raise ConfigError(f"{self} has a negative number; use 0 to leave a part out.")
         if not self.levels:
@@ -62,12 +76,18 @@ class GroundingLoss:
         """Whether the optimizer step with this number, counted from 0, belongs to the warm-up."""
         return step < self.warmup_steps
 
-    def __call__(self, prediction: GroundingPrediction, targets: Sequence[Target]) -> Tensor:
+    def __call__(
+        self,
+        prediction: GroundingPrediction,
+        targets: Sequence[Target],
+        pictures: Sequence[int],
+    ) -> Tensor:
         """The loss of a batch, ().
 
         Args:
             prediction: the fusion's answer.
             targets: one per prompt, on the prediction's device; several people are taken together.
+            pictures: B times the index of the prompt's picture.
 
         Raises:
             ConfigError: the network has no such level.
@@ -81,13 +101,18 @@ class GroundingLoss:
         lengths = [height * width for height, width in prediction.shapes]
         logits = at_least_float32(prediction.logits).split(lengths, dim=1)
         valid = (~prediction.padding).to(logits[0].dtype).split(lengths, dim=1)
-        per_level = [
-            self._level_loss(logits[level], coverage(masks, prediction.shapes[level]), valid[level])
-            for level in self.levels
-        ]
-        return torch.stack(per_level).mean()
+        picture = torch.tensor(pictures).to(masks.device, non_blocking=True)
+        shared = picture.unsqueeze(1) == picture
+        losses = []
+        for level in self.levels:
+            covered = coverage(masks, prediction.shapes[level])
+            loss = self._token_loss(logits[level], covered, valid[level])
+            if self.choice_weight:
+                loss = loss + self.choice_weight * choice_loss(logits[level], covered, shared)
+            losses.append(loss)
+        return torch.stack(losses).mean()
 
-    def _level_loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    def _token_loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Loss of one level: logits, target and valid (1 or 0) are (B, s)."""
         entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = (entropy * valid).sum(1) / valid.sum(1).clamp(min=1)
@@ -97,6 +122,23 @@ class GroundingLoss:
             total = (probability + target * valid).sum(1)
             loss = loss + self.dice_weight * (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH))
         return loss.mean()
+
+
+def choice_loss(logits: Tensor, covered: Tensor, shared: Tensor) -> Tensor:
+    """Cross-entropy of the referred person among the people of the same picture, ().
+
+    Two prompts about one person are no candidates for each other.
+
+    Args:
+        logits: (B, s) of a level.
+        covered: (B, s) share of every cell that the referred person covers.
+        shared: (B, B) bool, whether two prompts share their picture.
+    """
+    scores = logits @ (covered / covered.sum(1, keepdim=True).clamp(min=_EPS)).T
+    same_person = (covered.unsqueeze(1) == covered).all(-1)
+    same_person.fill_diagonal_(False)
+    scores = scores.masked_fill(same_person | ~shared, -torch.inf)
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
 def coverage(masks: Tensor, shape: Size) -> Tensor:

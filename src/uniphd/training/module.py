@@ -115,7 +115,7 @@ class RefHumanModule(LightningModule):
     ) -> Tensor:
         """The unweighted grounding loss of a batch, logged."""
         assert prediction is not None  # the constructor refuses fusions without
-        value = loss(prediction, batch.targets)
+        value = loss(prediction, batch.targets, batch.pictures)
         self.log("train/grounding", value, batch_size=len(batch))
         return value
 

@@ -84,16 +84,16 @@ def _ranges(sides: tuple[dict[str, _Limb], dict[str, _Limb]]) -> Points:
 _RANGES = {pose: _ranges(sides) for pose, sides in _POSES.items()}
 
 # Where a person may face, degrees from the camera: a walk seen from the front looks like standing,
-# arms spread seen from the side like hanging ones.
+# arms spread seen from the side like hanging ones. One person in twelve is seen from behind.
 _FRONT, _BACK = (-38.0, 38.0), (146.0, 214.0)
 _LEFT, _RIGHT = (48.0, 118.0), (-118.0, -48.0)
-_ANY = (_FRONT, _FRONT, _FRONT, _FRONT, _BACK, _BACK, _LEFT, _RIGHT)
+_ANY = (*[_FRONT] * 5, _BACK, _LEFT, _RIGHT)
 _FACING: dict[str, tuple[_Range, ...]] = {
     "walking": (_LEFT, _RIGHT),
     "kicking": (_LEFT, _RIGHT),
     "sitting": (_FRONT, _LEFT, _RIGHT),
-    "arms spread": (_FRONT, _FRONT, _BACK),
-    "hands on hips": (_FRONT, _FRONT, _BACK),
+    "arms spread": (*[_FRONT] * 7, _BACK),
+    "hands on hips": (*[_FRONT] * 7, _BACK),
 }
 
 

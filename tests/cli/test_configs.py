@@ -12,7 +12,6 @@ from uniphd.cli.configuration import build, config_dir, require_values
 from uniphd.errors import ConfigError
 from uniphd.models.backbone import Backbone
 
-EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 GROUPS = {
     group: sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
     for group in (
@@ -21,15 +20,6 @@ GROUPS = {
     )
 }
 CHOICES = [f"{group}={name}" for group, names in GROUPS.items() for name in names]
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiments_resolve_and_say_how_to_run_them(experiment: str, tmp_path: Path) -> None:
-    config = compose_train(tmp_path, f"experiment={experiment}", "++data.root=unused")
-    OmegaConf.resolve(config)
-    assert not OmegaConf.missing_keys(config)
-    text = (config_dir() / "experiment" / f"{experiment}.yaml").read_text()
-    assert f"uniphd-train experiment={experiment}" in text
 
 
 @pytest.mark.parametrize("choice", CHOICES)

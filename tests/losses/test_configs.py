@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_no_mask_drops_exactly_the_masks() -> None:
     assert not criterion.uses_masks
 
 
-@pytest.mark.parametrize("name", ["default", "no_mask"])
+def test_no_pose_drops_exactly_the_keypoints_and_lets_centres_match() -> None:
+    criterion, default = _build("no_pose"), _build("default")
+    pose = {"keypoints", "oks", "visibility"}
+    assert set(criterion.weights) == set(LOSS_NAMES) - pose
+    expected = replace(default.matcher, keypoint_cost=0.0, oks_cost=0.0, centre_cost=5.0)
+    assert criterion.matcher == expected
+    assert {name: default.weights[name] for name in criterion.weights} == criterion.weights
+
+
+@pytest.mark.parametrize("name", ["default", "no_mask", "no_pose"])
 def test_a_weight_can_be_overridden(name: str) -> None:
-    assert _build(name, "loss.weights.keypoints=2").weights["keypoints"] == 2
+    assert _build(name, "loss.weights.box=2").weights["box"] == 2

@@ -154,3 +154,21 @@ def test_autocast_does_not_blur_mask_costs(make_layer: MakeLayer, make_target: M
     matcher = HungarianMatcher(0, 0, 0, 0, 0, mask_cost=1, dice_cost=1)
     with torch.autocast("cpu", torch.bfloat16):
         assert matcher(layer, targets, logits, masks).query.tolist() == [5]
+
+
+def test_the_centre_alone_can_match_a_selection(
+    make_layer: MakeLayer, make_target: MakeTarget
+) -> None:
+    target, layer = make_target(1), make_layer(1)
+    selection = SelectionPrediction(layer.logits, layer.keypoints)
+    matcher = HungarianMatcher(0, 0, 0, 0, 0, 0, 0, centre_cost=2)
+    distances = []
+    for query in range(layer.logits.shape[1]):
+        x, y = (layer.keypoints[0, query, :, axis].sum().item() / 17 for axis in (0, 1))
+        distances.append(abs(x - target.boxes[0, 0].item()) + abs(y - target.boxes[0, 1].item()))
+    cost = matcher.cost(selection, stack_targets([target]))[0, :, 0]
+    assert cost.tolist() == pytest.approx([2 * distance for distance in distances], abs=1e-5)
+    match = matcher(selection, stack_targets([target]))
+    assert match.query.tolist() == [distances.index(min(distances))]
+    # Where there are boxes, they say more.
+    assert not matcher.cost(layer, stack_targets([target])).any()

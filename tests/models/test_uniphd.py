@@ -11,7 +11,7 @@ from torch.profiler import profile
 from tests.composition import TINY, compose_train
 from uniphd.cli.configuration import build_network
 from uniphd.errors import PromptError
-from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.criterion import OFFICIAL_WEIGHTS, SetCriterion
 from uniphd.losses.matcher import HungarianMatcher
 from uniphd.models.outputs import Predictions
 from uniphd.models.tokenizer import HashTokenizer
@@ -128,6 +128,23 @@ def test_gradients_look_forward_twice(tiny_network: UniPHD) -> None:
     predictions.final.keypoints.sum().backward()
     assert head0.keypoint_mlp.layers[-1].weight.grad.abs().max() > 0
     assert tiny_network.query_selection.keypoint_mlp.layers[-1].weight.grad is None
+
+
+def test_without_pose_losses_the_box_still_moves_the_references(tiny_network: UniPHD) -> None:
+    """As loss/no_pose.yaml says; nothing else reaches the keypoint heads."""
+    pose = ("keypoints", "oks", "visibility")
+    weights = {name: value for name, value in OFFICIAL_WEIGHTS.items() if name not in pose}
+    matcher = HungarianMatcher(keypoint_cost=0, oks_cost=0, centre_cost=5)
+    predictions = tiny_network(*pictures(0, 1), batch(0, 1))
+    criterion = SetCriterion(matcher, weights)
+    targets = [person(size) for size in SIZES[:2]]
+    criterion(predictions, targets, tiny_network.mask_head, 2.0).total.backward()
+    first, last = tiny_network.heads
+    assert first.keypoint_mlp.layers[-1].weight.grad.abs().max() > 0
+    assert last.keypoint_mlp.layers[-1].weight.grad is None
+    assert first.visibility.weight.grad is last.visibility.weight.grad is None
+    assert tiny_network.query_selection.keypoint_mlp.layers[-1].weight.grad is None
+    assert tiny_network.query_selection.classifier.weight.grad.abs().max() > 0
 
 
 def person(size: tuple[int, int]) -> Target:

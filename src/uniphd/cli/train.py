@@ -8,7 +8,10 @@ from pathlib import Path
 import hydra
 import lightning
 import torch
+import wandb
+from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from rich import print as rich_print
 
@@ -25,10 +28,14 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
+from uniphd.cli.multirun import refuse_relaunch, sweep_result
+from uniphd.cli.resolved import resolved, write_resolved
 from uniphd.data.loading import PeopleDataModule
+from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
+from uniphd.training.callbacks.run_record import RunRecord
 from uniphd.training.module import RefHumanModule
 
 log = logging.getLogger(__name__)
@@ -57,17 +64,39 @@ def train(config: DictConfig) -> dict[str, float]:
     data: PeopleDataModule = build(config.data, tokenize=tokenize)
     if not data.validates:
         _train_without_validation(config)
+    record = RunRecord(config.paths.output_dir, resolved(config))
     trainer: Trainer = build(
-        config.trainer, callbacks=build_nodes(config.callbacks), logger=build_nodes(config.logger)
+        config.trainer,
+        callbacks=[*build_nodes(config.callbacks), record],
+        logger=build_nodes(config.logger),
     )
+    if trainer.is_global_zero:
+        write_resolved(config)
+    if HydraConfig.initialized():
+        processes = trainer.num_devices * trainer.num_nodes
+        refuse_relaunch(HydraConfig.get().mode, processes, _started_outside(trainer))
     trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+        wandb.finish()  # a sweep's next training in this process would go on with the same run
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
+def _started_outside(trainer: Trainer) -> bool:
+    """Whether Slurm, torchrun or the like starts the processes of a training."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return environment is not None and bool(environment.creates_processes_externally)
+
+
 def _train_without_validation(config: DictConfig) -> None:
-    """Ask for no validation, and for no checkpoint that is best in one."""
+    """Ask for no validation, and for no checkpoint that is best in one.
+
+    Raises:
+        ConfigError: training is to stop early, which validations decide.
+    """
+    if (config.callbacks or {}).get("early_stopping") is not None:
+        raise ConfigError("Early stopping needs a validation; give data.val_file, or leave it out.")
     config.trainer.limit_val_batches = 0
     if "best" in (config.callbacks or {}):
         config.callbacks.best = None
@@ -88,18 +117,23 @@ def _initialise(network: UniPHD, path: str) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
 def _hydra_main(config: DictConfig) -> float | None:
+    _prepare_process()  # again, where a launcher runs this in a process of its own
     with exit_on_user_error("uniphd-train"):
-        metrics = train(config)
-    return metrics.get(config.optimized_metric) if config.optimized_metric else None
+        return sweep_result(train(config), config.optimized_metric)
 
 
 def main() -> None:
     """Run the command."""
+    _prepare_process()
+    _hydra_main()
+
+
+def _prepare_process() -> None:
+    """Set what holds for the whole process; may be called again."""
     keep_freed_memory()
     fill_resolvers()
     silence_noise()
     torch.set_float32_matmul_precision("high")
-    _hydra_main()
 
 
 if __name__ == "__main__":

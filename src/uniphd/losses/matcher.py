@@ -58,6 +58,9 @@ class HungarianMatcher:
         oks_cost: weight of 1 - OKS.
         mask_cost: weight of the focal loss of the mask at half resolution.
         dice_cost: weight of the dice loss of the mask at half resolution.
+        centre_cost: weight of the L1 distance of the keypoints' mean to the box's centre, for the
+            encoder's selection, which has no boxes. Without keypoint costs nothing else says where
+            a selected token is.
     """
 
     class_cost: float = 2.0
@@ -67,6 +70,7 @@ class HungarianMatcher:
     oks_cost: float = 4.0
     mask_cost: float = 2.0
     dice_cost: float = 5.0
+    centre_cost: float = 0.0
 
     @torch.no_grad()
     def __call__(
@@ -109,6 +113,9 @@ class HungarianMatcher:
             boxes, true_boxes = prediction.boxes[:, :, None], targets.boxes[:, None]
             cost = cost + self.box_cost * box_l1_loss(boxes, true_boxes)
             cost = cost + self.giou_cost * giou_loss(boxes, true_boxes)
+        elif self.centre_cost:
+            centre, true_centre = keypoints.mean(-2), targets.boxes[:, None, :, :2]
+            cost = cost + self.centre_cost * box_l1_loss(centre, true_centre)
         return cost
 
     def _mask_cost(self, logits: Tensor, masks: Tensor) -> Tensor:

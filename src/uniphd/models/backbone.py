@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 from safetensors import SafetensorError
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from uniphd.errors import CheckpointError, ConfigError
 from uniphd.models.swin import use_official_window_order
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _STRIDES = (4, 8, 16, 32)
 _LAST_FOUR = (-4, -3, -2, -1)
@@ -29,9 +32,14 @@ class Backbone(nn.Module):
         weights: instead, a safetensors file with the timm model's weights, as `uniphd-convert`
             writes it for Microsoft's checkpoints.
         options: further arguments of `timm.create_model`, for example `drop_path_rate`.
+        frozen_stages: the stem and this many stages get no gradient and stay in evaluation mode.
+        checkpointing: while training, keep only what enters a block (a stage, for models without
+            blocks) and compute the rest again in the backward pass: less memory, more time. (Batch
+            norms see every batch twice then: their statistics follow faster.)
 
     Raises:
-        ConfigError: the model is unknown, has other strides, or other channels.
+        ConfigError: the model is unknown, has other strides or other channels, or cannot be frozen
+            or checkpointed.
     """
 
     def __init__(
@@ -43,6 +51,8 @@ class Backbone(nn.Module):
         pretrained: bool = False,
         weights: str | None = None,
         options: Mapping[str, Any] | None = None,
+        frozen_stages: int = 0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.channels = tuple(channels)
@@ -55,6 +65,24 @@ class Backbone(nn.Module):
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if normalize else nn.Identity() for width in self.channels
         )
+        self.checkpointing = checkpointing
+        self.frozen = _stages(name, self.body, frozen_stages)
+        for child in self.frozen:
+            self.body.get_submodule(child).requires_grad_(False)
+        if checkpointing and not _checkpoint_blocks(self.body, True):
+            raise ConfigError(
+                f"timm cannot checkpoint the backbone '{name}'; use backbone.checkpointing=false."
+            )
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; frozen stages stay in evaluation mode, and only training checkpoints."""
+        super().train(mode)
+        for child in self.frozen:
+            self.body.get_submodule(child).eval()
+        if self.checkpointing:
+            _checkpoint_blocks(self.body, mode)
+        return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images (B, 3, H, W) to maps (B, channels[i], H / stride, W / stride)."""
@@ -107,3 +135,32 @@ def _check_feature_info(name: str, body: nn.Module, channels: tuple[int, ...]) -
             f"The backbone '{name}' has {widths} channels, but the configuration says {channels}; "
             f"set backbone.channels to {list(widths)}."
         )
+
+
+def _stages(name: str, body: nn.Module, count: int) -> tuple[str, ...]:
+    """Names of the children of a timm feature extractor up to the end of stage number `count`."""
+    if not 0 <= count <= len(_STRIDES):
+        raise ConfigError(f"backbone.frozen_stages is {count}; give a number from 0 to 4.")
+    if count == 0:
+        return ()
+    children = [child for child, _ in body.named_children()]
+    # timm names the module that gives a map; its feature extractors write dots as underscores.
+    end = body.feature_info.module_name()[count - 1].replace(".", "_")  # type: ignore[operator,union-attr]
+    if end not in children:
+        raise ConfigError(
+            f"The stages of the backbone '{name}' cannot be told apart to freeze them; use "
+            "backbone.frozen_stages=0."
+        )
+    return tuple(children[: children.index(end) + 1])
+
+
+def _checkpoint_blocks(body: nn.Module, enable: bool) -> bool:
+    """Switch timm's gradient checkpointing, which is non-reentrant; False where it has none.
+
+    Stages that checkpoint their blocks are preferred to the feature extractor's own switch, which
+    keeps what enters a stage: then a whole stage, with all its blocks, is computed again at once.
+    """
+    parts = [part for part in body.modules() if hasattr(part, "grad_checkpointing")]
+    for part in [part for part in parts if part is not body] or parts:
+        part.grad_checkpointing = enable  # type: ignore[assignment]
+    return bool(parts)

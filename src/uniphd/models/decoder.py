@@ -6,10 +6,12 @@ Shapes: B images, Q query groups, K = 17 keypoints, C channels, S memory tokens 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
+from uniphd.errors import ConfigError
 from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.models.deformable_attention import DeformableAttention
 from uniphd.models.heads import PredictionHeads
@@ -20,12 +22,15 @@ from uniphd.structures import Size
 
 _SLOTS = 1 + NUM_KEYPOINTS
 
+WithinAttention: TypeAlias = Literal["graph", "plain", "none"]
+"""How the slots of a group see each other: the rows of the paper's table 7."""
+
 
 class DecoderLayer(nn.Module):
     """Attention across groups, to the picture, and within the group along a learned graph.
 
     The keypoints' position encoding is added to the keypoint slots themselves, twice, so that the
-    residual connections carry it too (official release).
+    residual connections carry it too (official release). Arguments and errors as for `PoseDecoder`.
     """
 
     def __init__(
@@ -36,19 +41,31 @@ class DecoderLayer(nn.Module):
         num_points: int,
         feedforward_dim: int,
         dropout: float,
+        within_attention: WithinAttention = "graph",
     ) -> None:
         super().__init__()
+        if within_attention not in get_args(WithinAttention):
+            raise ConfigError(
+                f"the decoder's within_attention is {within_attention!r}; choose from "
+                f"{', '.join(get_args(WithinAttention))}."
+            )
         self.across_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
         self.across_norm = nn.LayerNorm(hidden_dim)
         self.cross_attention = DeformableAttention(hidden_dim, num_heads, num_levels, num_points)
         self.cross_norm = nn.LayerNorm(hidden_dim)
         self.cross_feedforward = FeedForward(hidden_dim, feedforward_dim, dropout)
-        self.adjacency = nn.Parameter(torch.empty(num_heads, _SLOTS, _SLOTS))
-        self.within_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
+        graph = within_attention == "graph"
+        self.adjacency = nn.Parameter(torch.empty(num_heads, _SLOTS, _SLOTS)) if graph else None
+        self.within_attention = (
+            None
+            if within_attention == "none"
+            else nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
+        )
         self.within_norm = nn.LayerNorm(hidden_dim)
         self.within_feedforward = FeedForward(hidden_dim, feedforward_dim, dropout)
         self.dropout = nn.Dropout(dropout)
-        nn.init.xavier_uniform_(self.adjacency)
+        if self.adjacency is not None:
+            nn.init.xavier_uniform_(self.adjacency)
 
     def forward(
         self,
@@ -69,30 +86,48 @@ class DecoderLayer(nn.Module):
             shapes: (h, w) of the levels.
             padding: (B, S) bool.
         """
-        groups = self.across_norm(groups + self.dropout(self._attend_across(groups)))
-        groups = add_to_keypoints(groups, positions)
-        looked_up = self.cross_attention(
-            groups.flatten(1, 2), reference.flatten(1, 2), memory, shapes, padding
-        ).view_as(groups)
-        groups = self.cross_feedforward(self.cross_norm(groups + self.dropout(looked_up)))
-        groups = add_to_keypoints(groups, positions)
-        groups = self.within_norm(groups + self.dropout(self._attend_within(groups)))
+        groups = self._across(groups)
+        groups = self._look_up(groups, positions, reference, memory, shapes, padding)
+        groups = self._within(groups, positions)
         out: Tensor = self.within_feedforward(groups)
         return out
 
-    def _attend_across(self, groups: Tensor) -> Tensor:
+    def _across(self, groups: Tensor) -> Tensor:
         """Same slot, different groups."""
         slots = groups.transpose(1, 2).flatten(0, 1)
         update = self.across_attention(slots, slots, slots, need_weights=False)[0]
-        return update.unflatten(0, (-1, _SLOTS)).transpose(1, 2)  # type: ignore[no-any-return]
+        update = update.unflatten(0, (-1, _SLOTS)).transpose(1, 2)
+        return self.across_norm(groups + self.dropout(update))  # type: ignore[no-any-return]
 
-    def _attend_within(self, groups: Tensor) -> Tensor:
-        """Same group, different slots, biased by the soft adjacency matrix of every head."""
-        batch, num_queries = groups.shape[:2]
-        slots = groups.flatten(0, 1)
-        bias = self.adjacency.repeat(batch * num_queries, 1, 1)
-        update = self.within_attention(slots, slots, slots, attn_mask=bias, need_weights=False)[0]
-        return update.view_as(groups)  # type: ignore[no-any-return]
+    def _look_up(
+        self,
+        groups: Tensor,
+        positions: Tensor,
+        reference: Tensor,
+        memory: Tensor,
+        shapes: Sequence[Size],
+        padding: Tensor,
+    ) -> Tensor:
+        """Every slot looks at the picture around its own reference."""
+        groups = add_to_keypoints(groups, positions)
+        update = self.cross_attention(
+            groups.flatten(1, 2), reference.flatten(1, 2), memory, shapes, padding
+        ).view_as(groups)
+        out: Tensor = self.cross_feedforward(self.cross_norm(groups + self.dropout(update)))
+        return out
+
+    def _within(self, groups: Tensor, positions: Tensor) -> Tensor:
+        """Same group, different slots; the adjacency matrices, where there are any, bias them."""
+        groups = add_to_keypoints(groups, positions)
+        if self.within_attention is not None:
+            slots = groups.flatten(0, 1)
+            bias = None
+            if self.adjacency is not None:
+                bias = self.adjacency.repeat(slots.shape[0], 1, 1)
+            attend = self.within_attention
+            update = attend(slots, slots, slots, attn_mask=bias, need_weights=False)[0]
+            groups = groups + self.dropout(update.view_as(groups))
+        return self.within_norm(groups)  # type: ignore[no-any-return]
 
 
 class PoseDecoder(nn.Module):
@@ -106,7 +141,18 @@ class PoseDecoder(nn.Module):
         num_points: sampled points per level and head.
         feedforward_dim: hidden width of the feed-forward blocks.
         dropout: inside the layers; 0 in the paper.
+        within_attention: how the slots of a group see each other: "graph" is self-attention biased
+            by a learned soft adjacency matrix per head, as in the paper, "plain" is self-attention
+            alone, and with "none" they do not; the feed-forward block after it stays.
+
+    Attributes:
+        layer_type: what a layer is.
+
+    Raises:
+        ConfigError: `within_attention` is none of these.
     """
+
+    layer_type: ClassVar[type[DecoderLayer]] = DecoderLayer
 
     def __init__(
         self,
@@ -117,12 +163,21 @@ class PoseDecoder(nn.Module):
         num_points: int = 4,
         feedforward_dim: int = 2048,
         dropout: float = 0.0,
+        within_attention: WithinAttention = "graph",
     ) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
         self.position_mlp = MLP(hidden_dim, hidden_dim, hidden_dim, num_layers=2)
         self.layers = nn.ModuleList(
-            DecoderLayer(hidden_dim, num_heads, num_levels, num_points, feedforward_dim, dropout)
+            self.layer_type(
+                hidden_dim,
+                num_heads,
+                num_levels,
+                num_points,
+                feedforward_dim,
+                dropout,
+                within_attention,
+            )
             for _ in range(num_layers)
         )
 

@@ -75,14 +75,27 @@ class DeformableAttention(nn.Module):
         Returns:
             (B, N, C).
         """
-        batch, num_queries, channels = query.shape
+        batch, _, channels = query.shape
         value = self.value_proj(memory).masked_fill_(padding.unsqueeze(-1), 0.0)
         value = value.view(batch, -1, self.num_heads, channels // self.num_heads)
+        locations, weights = self.sample(query, reference, shapes)
+        out: Tensor = self.output_proj(ms_deform_attn(value, shapes, locations, weights))
+        return out
+
+    def sample(
+        self, query: Tensor, reference: Tensor, shapes: Sequence[Size]
+    ) -> tuple[Tensor, Tensor]:
+        """Where every query looks and how much that counts; arguments are those of `forward`.
+
+        Returns:
+            Locations (B, N, H, L, P, 2) as fractions of the padded canvas, and weights
+            (B, N, H, L, P) that sum to one over the levels and points of a head.
+        """
+        batch, num_queries, _ = query.shape
         samples = (self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).view(batch, num_queries, *samples, 2).float()
         weights = self.attention_weights(query).view(batch, num_queries, self.num_heads, -1)
         weights = weights.float().softmax(-1).view(batch, num_queries, *samples)
         extent = offsets.new_tensor([(width, height) for height, width in shapes])
         locations = torch.addcdiv(reference.float()[:, :, None, :, None], offsets, extent[:, None])
-        out: Tensor = self.output_proj(ms_deform_attn(value, shapes, locations, weights))
-        return out
+        return locations, weights

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from uniphd.models.deformable_attention import DeformableAttention
 from uniphd.models.layers import FeedForward
@@ -59,6 +60,8 @@ class DeformableEncoder(nn.Module):
         num_points: sampled points per level and head.
         feedforward_dim: hidden width of the feed-forward blocks.
         dropout: inside the layers; 0 in the paper.
+        checkpointing: while training, keep only what enters a layer and compute the rest again in
+            the backward pass: less memory, more time.
     """
 
     def __init__(
@@ -70,8 +73,10 @@ class DeformableEncoder(nn.Module):
         num_points: int = 4,
         feedforward_dim: int = 2048,
         dropout: float = 0.0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.level_embedding = nn.Parameter(torch.randn(num_levels, hidden_dim))
         self.layers = nn.ModuleList(
             EncoderLayer(hidden_dim, num_heads, num_levels, num_points, feedforward_dim, dropout)
@@ -108,7 +113,11 @@ class DeformableEncoder(nn.Module):
         positions = positions + level
         reference = reference_points(shapes, valid_ratios)
         for layer in self.layers:
-            tokens = layer(tokens, positions, reference, shapes, padding)
+            arguments = (tokens, positions, reference, shapes, padding)
+            if self.checkpointing and self.training:
+                tokens = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                tokens = layer(*arguments)
         return tokens
 
 

@@ -48,6 +48,9 @@ class QuerySelection(nn.Module):
         num_classes: class logits; index 1 is "person".
         prompt_as_query: start every group's instance slot with the prompt's vector, as in the
             paper; otherwise with a learned one, which is the same for all prompts.
+        tokens_as_queries: add the chosen token's vector to the learned keypoint queries of its
+            group, as in the paper; otherwise all groups start with the same keypoint queries, and
+            only their references differ.
     """
 
     def __init__(
@@ -56,9 +59,11 @@ class QuerySelection(nn.Module):
         num_queries: int = 20,
         num_classes: int = 2,
         prompt_as_query: bool = True,
+        tokens_as_queries: bool = True,
     ) -> None:
         super().__init__()
         self.num_queries = num_queries
+        self.tokens_as_queries = tokens_as_queries
         self.projection = nn.Linear(hidden_dim, hidden_dim)
         self.norm = nn.LayerNorm(hidden_dim)
         self.classifier = nn.Linear(hidden_dim, num_classes)
@@ -95,7 +100,8 @@ class QuerySelection(nn.Module):
         offsets = self.keypoint_mlp(chosen).unflatten(-1, (NUM_KEYPOINTS, 2)).float()
         keypoints = (_gather(proposals[..., :2], tokens).unsqueeze(2) + offsets).sigmoid()
         reference = torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2).detach()
-        keypoint_slots = chosen.detach().unsqueeze(2) + self.keypoint_embedding.weight
+        content = chosen.detach() if self.tokens_as_queries else torch.zeros_like(chosen)
+        keypoint_slots = content.unsqueeze(2) + self.keypoint_embedding.weight
         query = summary if self.instance_query is None else self.instance_query.expand_as(summary)
         instance_slot = query[:, None, None].expand(-1, self.num_queries, -1, -1)
         return Selection(

@@ -25,6 +25,7 @@ from uniphd.models.outputs import GroundingPrediction
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import PromptKind
 from uniphd.structures import Batch
+from uniphd.training.accumulation import InstanceMean
 from uniphd.training.optim import parameter_groups
 
 # Losses of the final layer that are worth a place in the progress bar.
@@ -86,19 +87,21 @@ class RefHumanModule(LightningModule):
         self.interval = interval
         self.top_k = top_k
         self.grounding = grounding
+        self.instances = torch.ones(())  # of the batch in training, averaged over the processes
+        self.accumulated = InstanceMean()
         self.evaluators: dict[PromptKind, RefHumanEvaluator] = {}
         self.results: dict[str, dict[str, float]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
+        self.instances = count_instances(batch.targets, self.device)
         if self.grounding is not None and self.grounding.warms_up(self.global_step):
             fused = self.model.fuse(*batch.inputs)
             grounding = self._grounding_loss(self.grounding, fused.grounding, batch)
             self._log_total(grounding, {}, len(batch))
             return grounding
         predictions = self.model(*batch.inputs)
-        num_instances = count_instances(batch.targets, self.device)
-        result = self.criterion(predictions, batch.targets, self.model.mask_head, num_instances)
+        result = self.criterion(predictions, batch.targets, self.model.mask_head, self.instances)
         total: Tensor = result.total
         if self.grounding is not None and self.grounding.weight:
             grounding = self._grounding_loss(self.grounding, predictions.grounding, batch)
@@ -124,6 +127,18 @@ class RefHumanModule(LightningModule):
         self.log("train/loss", total, batch_size=size)
         shown = {name: losses[f"final/{name}"] for name in _SHOWN if f"final/{name}" in losses}
         self.log_dict({"loss": total, **shown}, prog_bar=True, logger=False, batch_size=size)
+
+    def on_before_zero_grad(self, optimizer: Optimizer) -> None:
+        """Forget the batches of the optimizer step before."""
+        self.accumulated.restart()
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Add a batch's gradients to those of the same optimizer step, as one large batch would."""
+        batches = self.trainer.accumulate_grad_batches
+        if batches > 1:  # Lightning has divided the loss by it, however large the batches are
+            weight = self.accumulated.weigh(self.parameters(), self.instances)
+            loss = loss * batches * weight
+        super().backward(loss, *args, **kwargs)
 
     def on_validation_epoch_start(self) -> None:
         """Start every prompt kind's evaluation anew."""

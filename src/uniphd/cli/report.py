@@ -1,0 +1,99 @@
+"""`uniphd-report`: compare finished runs in one table, with curves and the published numbers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from uniphd.errors import UniPHDError
+from uniphd.reports.plots import draw_metrics
+from uniphd.reports.published import published_models
+from uniphd.reports.runs import Run, RunError, find_runs, read_run
+from uniphd.reports.table import make_table, to_csv, to_markdown
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        arguments: the command line without the program's name; None is that of the process.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        _report(options)
+    except UniPHDError as error:
+        sys.exit(f"uniphd-report: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="uniphd-report",
+        description="Compare finished runs: report.md and report.csv with a row per run, and a "
+        "picture per metric.",
+    )
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="RUN_DIR",
+        help="folder of a run of uniphd-train, or of a sweep; searched for runs",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("outputs/report"),
+        metavar="DIR",
+        help="folder to write to (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--at",
+        choices=("best", "last"),
+        default="best",
+        help="the validation to compare: that of each run's best checkpoint, or the last one "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--published",
+        action=argparse.BooleanOptionalAction,
+        help="put the paper's numbers on RefHuman val below the runs (default: if a run has "
+        "data=refhuman)",
+    )
+    return parser
+
+
+def _report(options: argparse.Namespace) -> None:
+    runs = _read_runs(options.folders)
+    published = options.published
+    if published is None:
+        published = any(run.choices.get("data") == "refhuman" for run in runs)
+    table = make_table(runs, options.at, published_models() if published else ())
+    markdown = to_markdown(table)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "report.md").write_text(markdown, encoding="utf-8")
+        (options.out / "report.csv").write_text(to_csv(table), encoding="utf-8")
+        draw_metrics(runs, table, options.out)
+    except OSError as error:
+        raise RunError(f"cannot write to {options.out}: {error.strerror}") from error
+    print(markdown)
+    print(f"{len(runs)} runs; table and curves: {options.out}")
+
+
+def _read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The usable runs; the others are named on the error output."""
+    runs = []
+    for folder in find_runs(folders):
+        try:
+            runs.append(read_run(folder))
+        except RunError as error:
+            print(f"uniphd-report: left out: {error}", file=sys.stderr)
+    if not runs:
+        places = ", ".join(str(folder) for folder in folders)
+        raise RunError(f"no run with a validation in {places}; give folders of uniphd-train.")
+    return runs
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Comparing finished runs: one table, curves, and the published numbers beside."""

@@ -1,0 +1,157 @@
+"""Reading what `uniphd-train` left in a run's folder: its choices and its validations."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from uniphd.errors import UniPHDError
+
+_CONFIG = ".hydra/config.yaml"
+_METRICS = "csv/metrics.csv"
+
+
+class RunError(UniPHDError):
+    """A folder is no run, or not one that can be compared."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One validation of a run.
+
+    Attributes:
+        step: as in `metrics.csv`; steps count from 0.
+        metrics: fractions by "<prompt kind>/<metric>", NaN where undefined.
+    """
+
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where it is.
+        config: its configuration, with interpolations.
+        choices: the file chosen in every configuration group.
+        overrides: keys that its command line gave; of groups, the group's name.
+        validations: by ascending step, at least one.
+    """
+
+    folder: Path
+    config: DictConfig
+    choices: dict[str, str]
+    overrides: dict[str, str]
+    validations: tuple[Validation, ...]
+
+    @property
+    def last(self) -> Validation:
+        """The last validation."""
+        return self.validations[-1]
+
+    @property
+    def best(self) -> Validation:
+        """The validation that the run's checkpoint `best` is of; the last one where none is."""
+        node = OmegaConf.select(self.config, "callbacks.best")
+        monitor = "val/mean/pose_AP" if node is None else str(node.get("monitor"))
+        sign = -1 if node is not None and node.get("mode") == "min" else 1
+        name = monitor.removeprefix("val/")
+        scored = [v for v in self.validations if math.isfinite(v.metrics.get(name, math.nan))]
+        return max(scored, key=lambda v: sign * v.metrics[name], default=self.last)
+
+    def setting(self, key: str) -> str:
+        """What a key of some command line is in this run, "" where the run has no such key."""
+        if key in self.choices:
+            return self.choices[key]
+        try:
+            value = OmegaConf.select(self.config, key)
+        except OmegaConfBaseException:  # an interpolation that only holds while the run runs
+            value = self.overrides.get(key)
+        if value is None:
+            return self.overrides.get(key, "")
+        return str(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """The runs' folders among and inside `folders`, each once, in natural order per folder.
+
+    Raises:
+        RunError: a folder does not exist.
+    """
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise RunError(f"{folder} is not a folder; give a folder that uniphd-train wrote.")
+        inside = {path.parents[1] for name in (_CONFIG, _METRICS) for path in folder.rglob(name)}
+        for run in sorted(inside, key=lambda path: natural_order(str(path))):
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run.
+
+    Raises:
+        RunError: a file is missing or damaged, or the run has no validation.
+    """
+    config = _load_yaml(folder / _CONFIG)
+    given = _load_yaml(folder / ".hydra" / "overrides.yaml")
+    hydra = _load_yaml(folder / ".hydra" / "hydra.yaml")
+    choices = OmegaConf.select(hydra, "hydra.runtime.choices")
+    overrides = OmegaConf.to_container(given)  # as given, interpolations not resolved
+    pairs = (str(override).lstrip("+~").partition("=") for override in overrides or ())
+    validations = _read_validations(folder / _METRICS)
+    if not validations:
+        raise RunError(f"{folder} has no validation in {_METRICS}; let it train until one.")
+    return Run(
+        folder,
+        config,
+        {key: str(value) for key, value in (choices or {}).items() if value is not None},
+        {key: value for key, _, value in pairs if not key.startswith("hydra")},
+        validations,
+    )
+
+
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """A sort key by which "run 9" comes before "run 10"."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _load_yaml(path: Path) -> Any:
+    try:
+        return OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        reason = type(error).__name__
+        raise RunError(f"{path} cannot be read ({reason}); leave the run out.") from error
+
+
+def _read_validations(path: Path) -> tuple[Validation, ...]:
+    """Every row of metrics.csv with validation metrics; of a step that was repeated, the last."""
+    validations: dict[int, Validation] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                metrics = {
+                    name.removeprefix("val/"): float(value)
+                    for name, value in row.items()
+                    if name.startswith("val/") and value
+                }
+                if metrics:
+                    step = int(row["step"])
+                    validations[step] = Validation(step, metrics)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read; train with logger=csv or logger=wandb.") from error
+    except (ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:
+        raise RunError(f"{path} is damaged ({error}); leave the run out.") from error
+    return tuple(validations[step] for step in sorted(validations))

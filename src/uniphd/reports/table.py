@@ -1,0 +1,171 @@
+"""One row per run: what differs between the runs, and the main metrics per prompt kind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from uniphd.prompts import PROMPT_KINDS
+from uniphd.reports.published import SOURCE, PublishedModel
+from uniphd.reports.runs import Run
+
+MAIN_METRICS = ("pose_AP", "PCKh@0.5", "oIoU", "mIoU", "mask_AP", "referring_acc")
+KINDS = (*PROMPT_KINDS, "mean")
+_MAX_SETTINGS = 6  # beside the metrics
+
+Moment: TypeAlias = Literal["best", "last"]
+"""The validation whose metrics stand in the table."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: of the run, or of the published model.
+        source: "measured", or where the numbers were published.
+        settings: values by the keys of `Table.settings`.
+        last_step: of the last validation; None for published numbers.
+        best_step: of the best validation; None for published numbers.
+        metrics: fractions by "<prompt kind>/<metric>".
+    """
+
+    name: str
+    source: str
+    settings: dict[str, str]
+    last_step: int | None
+    best_step: int | None
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The comparison.
+
+    Attributes:
+        settings: keys whose values differ between the runs.
+        kinds: prompt kinds that were validated, and "mean" where that is of several.
+        metrics: the main metrics that some run has.
+        moment: the validation whose metrics these are.
+        rows: the runs in their order, then the published models.
+    """
+
+    settings: tuple[str, ...]
+    kinds: tuple[str, ...]
+    metrics: tuple[str, ...]
+    moment: Moment
+    rows: tuple[Row, ...]
+
+
+def make_table(runs: Sequence[Run], moment: Moment, published: Sequence[PublishedModel]) -> Table:
+    """Compare runs.
+
+    Args:
+        runs: at least one.
+        moment: the validation to compare.
+        published: models to put below; those without a number for a shown prompt kind are left out.
+    """
+    settings = differing_settings(runs)
+    measured = [_measured_row(run, name, settings, moment) for run, name in named_runs(runs)]
+    present = {key for row in measured for key in row.metrics}
+    kinds = [kind for kind in KINDS if any(key.startswith(f"{kind}/") for key in present)]
+    if not any(_validated_kinds(run) > 1 for run in runs):
+        kinds.remove("mean")
+    metrics = [name for name in MAIN_METRICS if any(f"{kind}/{name}" in present for kind in kinds)]
+    shown = {f"{kind}/{name}" for kind in kinds for name in metrics}
+    others = [
+        Row(model.name, f"published ({SOURCE})", {}, None, None, model.metrics)
+        for model in published
+        if shown & model.metrics.keys()
+    ]
+    return Table(tuple(settings), tuple(kinds), tuple(metrics), moment, (*measured, *others))
+
+
+def named_runs(runs: Sequence[Run]) -> list[tuple[Run, str]]:
+    """Every run with a short name that no other has: its folder, below that of all runs."""
+    folders = [run.folder.resolve() for run in runs]
+    common = Path(os.path.commonpath(folders))
+    names = [folder.relative_to(common).as_posix() for folder in folders]
+    return [
+        (run, run.folder.resolve().name if name == "." else name)
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def differing_settings(runs: Sequence[Run]) -> list[str]:
+    """Keys of the runs' command lines whose values are not the same in all runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.overrides)
+    return [key for key in keys if len({run.setting(key) for run in runs}) > 1]
+
+
+def to_markdown(table: Table) -> str:
+    """The table for people: one cell per prompt kind, in percent with one decimal.
+
+    Settings that are too many for columns follow as a table of their own, a column per run.
+    """
+    beside = table.settings if len(table.settings) <= _MAX_SETTINGS else ()
+    columns = ["run", *beside, "last step", "best step", *table.kinds]
+    lines = [
+        f"Cells: {' / '.join(table.metrics)}, in percent, at the {table.moment} validation.",
+        "",
+        _line(columns),
+        _line(["---"] * (1 + len(beside)) + ["---:"] * (2 + len(table.kinds))),
+    ]
+    for row in table.rows:
+        name = row.name if row.last_step is not None else f"{row.name} – {row.source}"
+        steps = ["" if step is None else str(step) for step in (row.last_step, row.best_step)]
+        settings = [row.settings.get(key, "") for key in beside]
+        lines.append(_line([name, *settings, *steps, *(_cell(table, row, k) for k in table.kinds)]))
+    if len(beside) < len(table.settings):
+        lines += ["", *_settings_lines(table)]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """The table for programs: one column per metric and prompt kind, fractions, empty for none."""
+    names = [f"{kind}/{metric}" for kind in table.kinds for metric in table.metrics]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["run", "source", *table.settings, "last_step", "best_step", *names])
+    for row in table.rows:
+        settings = [row.settings.get(key, "") for key in table.settings]
+        values = [row.metrics.get(name, math.nan) for name in names]
+        cells = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
+        writer.writerow([row.name, row.source, *settings, row.last_step, row.best_step, *cells])
+    return file.getvalue()
+
+
+def _measured_row(run: Run, name: str, settings: Sequence[str], moment: Moment) -> Row:
+    validation = run.best if moment == "best" else run.last
+    values = {key: run.setting(key) for key in settings}
+    return Row(name, "measured", values, run.last.step, run.best.step, validation.metrics)
+
+
+def _validated_kinds(run: Run) -> int:
+    kinds = {name.partition("/")[0] for name in run.last.metrics}
+    return len(kinds & set(PROMPT_KINDS))
+
+
+def _settings_lines(table: Table) -> list[str]:
+    """One line per setting, one column per run."""
+    rows = [row for row in table.rows if row.last_step is not None]
+    head = [_line(["setting", *(row.name for row in rows)]), _line(["---"] * (1 + len(rows)))]
+    return head + [_line([key, *(row.settings[key] for row in rows)]) for key in table.settings]
+
+
+def _cell(table: Table, row: Row, kind: str) -> str:
+    """The metrics of one prompt kind, "" where the row has none of them."""
+    values = [row.metrics.get(f"{kind}/{metric}", math.nan) for metric in table.metrics]
+    if all(math.isnan(value) for value in values):
+        return ""
+    return " / ".join("–" if math.isnan(value) else f"{100 * value:.1f}" for value in values)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,40 @@
+"""Gradient norms of the network and of its parts, in the steps that are logged."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+
+class GradientNorm(Callback):
+    """Logs `grad_norm/total` and `grad_norm/<part>`, before clipping.
+
+    Nothing is computed in the steps between two logged ones (`trainer.log_every_n_steps`).
+    """
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Log the norms of the gradients that the optimizer is about to use."""
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (trainer.global_step + 1) % every == 0:
+            norms = gradient_norms(cast(nn.Module, pl_module.model))
+            pl_module.log_dict({f"grad_norm/{name}": norm for name, norm in norms.items()})
+
+
+def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
+    """L2 norms () of the gradients of a network's parts, and of all of them as `total`.
+
+    Args:
+        model: its children are the parts; parts without a gradient are left out.
+    """
+    norms: dict[str, Tensor] = {}
+    for name, part in model.named_children():
+        gradients = [value.grad for value in part.parameters() if value.grad is not None]
+        if gradients:
+            norms[name] = get_total_norm(gradients)
+    return {**norms, "total": get_total_norm(list(norms.values()))}

@@ -1,0 +1,86 @@
+"""The learned graph of the decoder: how strongly the slots of a query listen to each other.
+
+Shapes: H heads, S = 18 slots: the instance, then the 17 keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from uniphd.keypoints import FLIP_ORDER, NUM_KEYPOINTS, SKELETON
+from uniphd.models.decoder import DecoderLayer
+from uniphd.models.uniphd import UniPHD
+from uniphd.visualization.attention import SLOT_NAMES
+
+
+def adjacency_matrices(model: UniPHD) -> list[Tensor]:
+    """The learned adjacency matrix (H, S, S) of every decoder layer that has one, on the CPU.
+
+    Its entry [head, a, b] is added to the logit with which slot a attends to slot b.
+    """
+    learned = [cast(DecoderLayer, layer).adjacency for layer in model.decoder.layers]
+    return [matrix.detach().float().cpu() for matrix in learned if matrix is not None]
+
+
+def draw_adjacency(matrix: Tensor, title: str = "") -> Figure:
+    """Heat map of one layer's matrix, the mean over its heads, with the keypoints' names.
+
+    Args:
+        matrix: (H, S, S).
+        title: above the map.
+    """
+    mean = matrix.mean(dim=0).numpy()
+    limit = float(np.abs(mean).max())
+    names = [name.replace("_", " ") for name in SLOT_NAMES]
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(mean, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    figure.colorbar(image, shrink=0.8, label="added to the attention logit")
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("listens to")
+    axes.set_ylabel("slot")
+    axes.set_title(title)
+    return figure
+
+
+def mean_by_relation(matrix: Tensor) -> dict[str, float]:
+    """The mean entry of a matrix for pairs of slots that are related in the same way.
+
+    Args:
+        matrix: (H, S, S).
+
+    Returns:
+        Means over the heads and the pairs: a slot and itself, the two ends of a bone, a keypoint
+        and its mirror image, keypoints otherwise, the instance and a keypoint.
+    """
+    mean = matrix.mean(dim=0).numpy()
+    return {name: float(mean[pairs].mean()) for name, pairs in _relations().items()}
+
+
+def _relations() -> Mapping[str, npt.NDArray[np.bool_]]:
+    """(S, S) bool per relation; every pair of slots is in exactly one of them."""
+    slots = 1 + NUM_KEYPOINTS
+    itself = np.eye(slots, dtype=bool)
+    instance = np.zeros((slots, slots), dtype=bool)
+    instance[0], instance[:, 0] = True, True
+    bones, mirrored = np.zeros_like(itself), np.zeros_like(itself)
+    for start, end in SKELETON:
+        bones[1 + start, 1 + end] = bones[1 + end, 1 + start] = True
+    for left, right in enumerate(FLIP_ORDER):
+        mirrored[1 + left, 1 + right] = True
+    mirrored &= ~itself & ~bones
+    instance &= ~itself
+    return {
+        "itself": itself,
+        "two ends of a bone": bones,
+        "left and right": mirrored,
+        "other keypoints": ~(itself | bones | mirrored | instance),
+        "instance and keypoint": instance,
+    }

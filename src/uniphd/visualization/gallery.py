@@ -1,0 +1,118 @@
+"""Galleries: pictures of equal size side by side, each with a few words below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from PIL import Image
+from torch import Tensor
+
+from uniphd.data.annotations import ReferredPerson
+from uniphd.data.prompts import FixedPrompt
+from uniphd.data.scene import make_scene, resize
+from uniphd.prompts import PROMPT_KINDS, PromptKind
+from uniphd.structures import Size
+from uniphd.visualization.overlay import draw_prompt
+from uniphd.visualization.panels import EMPTY, PAPER, Body, body_panel, caption_panel
+from uniphd.visualization.view import whole
+
+PANEL: Size = (288, 288)
+"""(height, width) of a gallery's pictures in pixels."""
+
+_GAP = 12
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of a gallery.
+
+    Attributes:
+        picture: of any size.
+        text: what stands below it.
+        note: fainter, below the text.
+    """
+
+    picture: Image.Image
+    text: str
+    note: str = ""
+
+
+def gallery(tiles: Sequence[Tile], *, columns: int = 4, panel: Size = PANEL) -> Image.Image:
+    """Lay tiles out in lines, every picture as large as its panel allows.
+
+    Args:
+        tiles: at least one.
+        columns: tiles per line.
+        panel: (height, width) of the pictures.
+
+    Raises:
+        ValueError: no tiles, or less than one column.
+    """
+    if not tiles or columns < 1:
+        raise ValueError(f"A gallery needs tiles and columns; got {len(tiles)} and {columns}.")
+    columns = min(columns, len(tiles))
+    strips = [_strip(tile, panel) for tile in tiles]
+    lines = [strips[start : start + columns] for start in range(0, len(strips), columns)]
+    heights = [max(strip.height for strip in line) + _GAP for line in lines]
+    page = Image.new("RGB", (columns * (panel[1] + _GAP) + _GAP, sum(heights) + _GAP), PAPER)
+    top = _GAP
+    for line, height in zip(lines, heights, strict=True):
+        for place, strip in enumerate(line):
+            page.paste(strip, (_GAP + place * (panel[1] + _GAP), top))
+        top += height
+    return page
+
+
+def prompt_tile(
+    image: Image.Image, person: ReferredPerson, kind: PromptKind, panel: Size = PANEL
+) -> Tile:
+    """The evaluation's prompt of one kind, drawn over the photograph; a sentence stands below it.
+
+    Args:
+        image: the person's photograph.
+        person: who is meant.
+        kind: of the prompt.
+        panel: (height, width) that the photograph is enlarged or shrunk to fit into.
+    """
+    scene = make_scene(image, person)
+    scale = whole(scene.size, panel).scale
+    scene = resize(scene, _scaled(scene.size, scale))
+    if kind == "text":
+        return Tile(scene.image, f"“{person.caption}”", "text")
+    return Tile(draw_prompt(scene.image, FixedPrompt(kind)(scene, Random(0))), "", kind)
+
+
+def annotation_tile(image: Image.Image, person: ReferredPerson, panel: Size = PANEL) -> Tile:
+    """The annotated mask and skeleton over the photograph."""
+    scene = make_scene(image, person)
+    body = Body(
+        keypoints=scene.keypoints.as_subclass(Tensor).numpy(),
+        visible=scene.visibility.numpy(),
+        mask=scene.mask.as_subclass(Tensor)[0].bool().numpy(),
+    )
+    picture = body_panel(image, body, whole(scene.size, panel), panel)
+    return Tile(picture, "", f"{person.num_keypoints} keypoints labelled")
+
+
+def person_tiles(image: Image.Image, person: ReferredPerson, panel: Size = PANEL) -> list[Tile]:
+    """A line of a gallery: the four kinds of prompt, then the annotation."""
+    prompts = [prompt_tile(image, person, kind, panel) for kind in PROMPT_KINDS]
+    return [*prompts, annotation_tile(image, person, panel)]
+
+
+def _strip(tile: Tile, panel: Size) -> Image.Image:
+    """A picture in the middle of its panel, with its words below."""
+    view = whole((tile.picture.height, tile.picture.width), panel)
+    picture = tile.picture if view.scale == 1 else view.crop(tile.picture)
+    words = caption_panel(tile.text, tile.note, panel[1])
+    strip = Image.new("RGB", (panel[1], panel[0] + words.height), PAPER)
+    strip.paste(EMPTY, (0, 0, panel[1], panel[0]))
+    strip.paste(picture, ((panel[1] - picture.width) // 2, (panel[0] - picture.height) // 2))
+    strip.paste(words, (0, panel[0]))
+    return strip
+
+
+def _scaled(size: Size, scale: float) -> Size:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -1,0 +1,92 @@
+"""People, photographs and judged answers for the tests of pictures and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from uniphd.data.annotations import ReferredPerson
+from uniphd.data.synthetic.records import DrawnScene, draw_records
+from uniphd.data.synthetic.scene import World
+from uniphd.prompts import PromptKind
+from uniphd.visualization.outcomes import Crowd, Outcome
+
+MakePerson = Callable[..., ReferredPerson]
+MakeOutcome = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def drawn() -> list[DrawnScene]:
+    """Four synthetic scenes of two or three people."""
+    world = World(seed=3, size=(96, 96), people=(2, 3))
+    return [draw_records(world, "val", number) for number in range(4)]
+
+
+@pytest.fixture(scope="session")
+def photograph(drawn: list[DrawnScene]) -> Image.Image:
+    """The picture of the first scene."""
+    return Image.fromarray(drawn[0].image)
+
+
+@pytest.fixture(scope="session")
+def make_person() -> MakePerson:
+    """A rectangle of 20 x 40 pixels with keypoints down its middle, in a picture of 100 x 200."""
+
+    def make(
+        image_id: int, left: int, file_name: str = "a.jpg", caption: str = "somebody", labelled=True
+    ) -> ReferredPerson:
+        mask = np.zeros((100, 200), dtype=np.uint8, order="F")
+        mask[30:70, left : left + 20] = 1
+        keypoints = [(left + 10, 31 + 2 * k, 2 if labelled else 0) for k in range(17)]
+        return ReferredPerson(
+            image_id=image_id,
+            annotation_id=image_id,
+            file_name=file_name,
+            height=100,
+            width=200,
+            caption=caption,
+            bbox=(float(left), 30.0, 20.0, 40.0),
+            area=800.0,
+            keypoints=np.array(keypoints, dtype=np.float32),
+            counts=coco_mask.encode(mask)["counts"],
+            scribbles=np.full((5, 12, 2), (left + 10, 50), dtype=np.int32),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_outcome(make_person: MakePerson) -> MakeOutcome:
+    """An answer among people at x = 20, 60, 100, ... with given overlaps."""
+
+    def make(
+        kind: PromptKind = "text",
+        overlaps: tuple[float, ...] = (0.8, 0.0),
+        meant: int = 0,
+        oks: float = 0.5,
+        offset: float = 0.0,
+        lefts: tuple[int, ...] = (20, 60, 100, 140),
+        file_name: str = "a.jpg",
+    ) -> Outcome:
+        people = tuple(
+            make_person(place + 1, left, file_name)
+            for place, left in enumerate(lefts[: len(overlaps)])
+        )
+        record = people[meant]
+        return Outcome(
+            record=record,
+            kind=kind,
+            crowd=Crowd(people, meant),
+            score=0.9,
+            keypoints=record.keypoints[:, :2] + np.array([offset, 0.0]),
+            visible=np.ones(17, dtype=bool),
+            counts=record.counts,
+            overlaps=np.array(overlaps),
+            oks=oks,
+        )
+
+    return make

@@ -14,9 +14,9 @@ WEIGHTS = Path(__file__).parents[2] / "src" / "uniphd" / "weights"
 # Below what 500 scenes gave (BENCHMARKS.md) by four standard errors of this test's 100 scenes.
 LEAST = {
     "text": {"pick": 0.58, "swap": 0.28, "mIoU": 0.4, "mean_OKS": 0.27},
-    "point": {"pick": 0.9, "swap": 0.8, "mIoU": 0.6, "mean_OKS": 0.38},
-    "scribble": {"pick": 0.9, "swap": 0.8, "mIoU": 0.6, "mean_OKS": 0.38},
-    "box": {"pick": 0.85, "swap": 0.7, "mIoU": 0.58, "mean_OKS": 0.37},
+    "point": {"pick": 0.9, "swap": 0.78, "mIoU": 0.58, "mean_OKS": 0.38},
+    "scribble": {"pick": 0.9, "swap": 0.78, "mIoU": 0.58, "mean_OKS": 0.38},
+    "box": {"pick": 0.83, "swap": 0.67, "mIoU": 0.56, "mean_OKS": 0.37},
 }
 
 
@@ -52,7 +52,7 @@ def test_new_combinations_of_colours_are_understood_as_known_ones_are(tmp_path: 
         )["text"]["pick"]
         for split in ("seen_pairs", "unseen")
     }
-    assert pick["unseen"] >= 0.45
+    assert pick["unseen"] >= 0.57
     assert abs(pick["unseen"] - pick["seen_pairs"]) < 0.13  # 0.02 and four standard errors
 
 

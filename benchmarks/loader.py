@@ -13,9 +13,10 @@ import argparse
 import itertools
 import statistics
 import time
+from collections.abc import Iterator
 
-import torch
 from hydra import compose, initialize_config_dir
+from torch.utils.data import DataLoader
 
 from uniphd.cli.configuration import build, config_dir, fill_resolvers
 from uniphd.data.loading import PeopleDataModule
@@ -56,7 +57,7 @@ def measure(data: PeopleDataModule, batches: int, rounds: int) -> list[float]:
     return rates[1:]
 
 
-def _epochs(loader: torch.utils.data.DataLoader) -> object:
+def _epochs(loader: DataLoader) -> Iterator[DataLoader]:
     """The loader again and again, each time with the next epoch's order."""
     for epoch in itertools.count():
         loader.sampler.set_epoch(epoch)

@@ -5,7 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from uniphd.models.outputs import LayerPrediction, MaskFeatures, Predictions, SelectionPrediction
+from uniphd.models.outputs import (
+    LayerPrediction,
+    MaskFeatures,
+    Predictions,
+    SelectionPrediction,
+    TokenProposals,
+)
 from uniphd.structures import Target
 
 QUERIES = 6
@@ -77,6 +83,12 @@ def make_predictions(make_layer: MakeLayer) -> Callable[..., Predictions]:
                 stride8=torch.zeros(images, 1, height // 8, width // 8),
                 stride4=torch.zeros(images, 1, height // 4, width // 4),
                 sizes=(CANVAS,) * images,
+            ),
+            proposals=TokenProposals(
+                features=torch.zeros(images, 1, CHANNELS),
+                centres=torch.zeros(images, 1, 2),
+                invalid=torch.zeros(images, 1, dtype=torch.bool),
+                shapes=((1, 1),),
             ),
         )
 

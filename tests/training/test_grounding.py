@@ -19,6 +19,7 @@ from uniphd.cli.configuration import build_network
 from uniphd.cli.train import train
 from uniphd.errors import ConfigError
 from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.dense_pose import DensePoseLoss
 from uniphd.losses.grounding import GroundingLoss
 from uniphd.losses.matcher import HungarianMatcher
 from uniphd.models.fusion import ProductFusion
@@ -43,9 +44,17 @@ def network(*overrides: str) -> UniPHD:
     return build_network(compose_train(None, *TINY, "data.root=unused", *overrides))[0]
 
 
-def module(model: UniPHD, grounding: GroundingLoss | None) -> RefHumanModule:
-    criterion = SetCriterion(HungarianMatcher())
-    return RefHumanModule(model, criterion, ModelConfig({}, {}), MagicMock(), grounding=grounding)
+def module(
+    model: UniPHD, grounding: GroundingLoss | None, dense_pose: DensePoseLoss | None = None
+) -> RefHumanModule:
+    return RefHumanModule(
+        model,
+        SetCriterion(HungarianMatcher()),
+        ModelConfig({}, {}),
+        MagicMock(),
+        grounding=grounding,
+        dense_pose=dense_pose,
+    )
 
 
 def batch(*prompts: Prompt) -> Batch:
@@ -100,6 +109,32 @@ def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPa
     assert fusion == {f"{layer}.{kind}" for layer in factors for kind in ("weight", "bias")}
     for part in ("text_encoder", "word_projection", "region_projection", "position_projection"):
         assert any(name.startswith(f"prompt_encoder.{part}") for name in with_gradient), part
+
+
+def test_the_warmup_teaches_poses_where_they_are_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = module(network(*WARMUP), GroundingLoss(1, weight=3.0), DensePoseLoss(weight=0.5))
+    loss, logged = logged_step(monkeypatch, trained, 0, batch(*PROMPTS))
+    assert logged.keys() == {"train/loss", "train/grounding", "train/dense_pose"}
+    torch.testing.assert_close(
+        loss, 3.0 * logged["train/grounding"] + 0.5 * logged["train/dense_pose"]
+    )
+    loss.backward()
+    reached = {
+        name.removeprefix("query_selection.").split(".")[0]
+        for name, value in trained.model.named_parameters()
+        if name.startswith("query_selection.") and value.grad is not None
+    }
+    assert reached == {"projection", "norm", "keypoint_mlp"}
+
+
+def test_dense_poses_are_trained_beside_the_other_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = batch(*PROMPTS)
+    model = network("fusion=product").eval()  # no dropout
+    without, _ = logged_step(monkeypatch, module(model, None), 0, data)
+    dense = module(model, None, DensePoseLoss(weight=0.5))
+    total, logged = logged_step(monkeypatch, dense, 0, data)
+    assert logged["train/dense_pose"] > 0
+    torch.testing.assert_close(total - without, 0.5 * logged["train/dense_pose"])
 
 
 def test_the_warmup_stops_after_the_fusion(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def test_the_default_is_the_official_network() -> None:
     }
     assert config["model"]["prompt_encoder"]["position_in_values"] is False
     assert config["module"]["grounding"] is None
+    assert config["module"]["dense_pose"] is None
 
 
 def test_the_candidates_are_all_that_differs() -> None:
@@ -51,6 +52,9 @@ def test_the_candidates_are_all_that_differs() -> None:
     grounding = changed.pop("grounding")
     assert changed.pop("module.grounding") == grounding
     assert grounding[1]["warmup_steps"] == 2000
+    dense_pose = changed.pop("dense_pose")
+    assert changed.pop("module.dense_pose") == dense_pose
+    assert dense_pose[0] is None
     fusions = tuple(f"uniphd.models.fusion.{name}" for name in ("PromptFusion", "ProductFusion"))
     assert changed == {
         **{f"{node}._target_": fusions for node in ("fusion", "model.fusion")},
@@ -78,12 +82,13 @@ def test_a_run_without_the_fusion_that_it_needs_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize("fusion", ["attention", "none"])
 def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) -> None:
     """As ablations do: nothing of the grounding or of the other fusion is left over."""
-    overrides = [f"experiment={experiment}", f"fusion={fusion}", "grounding=none"]
+    overrides = [f"experiment={experiment}", f"fusion={fusion}", "grounding=none", "dense_pose=none"]
     overrides += ["model.query_selection.prompt_as_query=false"]
     if experiment != "synthetic_cpu":
         overrides += ["data.root=unused"]
     composition = compose_train(Path("unused"), *overrides)
     config = OmegaConf.to_container(composition, resolve=True)
     assert config["module"]["grounding"] is None
+    assert config["module"]["dense_pose"] is None
     assert build(OmegaConf.create(config["fusion"])).gives_grounding is False
     assert config["model"]["query_selection"]["prompt_as_query"] is False

@@ -48,6 +48,23 @@ class SelectionPrediction:
 
 
 @dataclass(frozen=True)
+class TokenProposals:
+    """What query selection makes of every picture token, before it chooses any.
+
+    Attributes:
+        features: (B, S, C) normalised, what classes and poses are read from.
+        centres: (B, S, 2) the tokens' (x, y) in logit space; +inf where `invalid`.
+        invalid: (B, S) bool, True on padding and too close to the border.
+        shapes: (h, w) of the levels.
+    """
+
+    features: Tensor
+    centres: Tensor
+    invalid: Tensor
+    shapes: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
 class MaskFeatures:
     """What the mask head needs of the picture.
 
@@ -118,12 +135,14 @@ class Predictions:
         layers: one prediction per decoder layer; the last is the final answer.
         selection: the encoder's prediction for the selected tokens.
         mask_features: input of `UniPHD.mask_head`.
+        proposals: all tokens that queries are selected from.
         grounding: the fusion's answer per picture token; None where the fusion makes none.
     """
 
     layers: tuple[LayerPrediction, ...]
     selection: SelectionPrediction
     mask_features: MaskFeatures
+    proposals: TokenProposals
     grounding: GroundingPrediction | None = None
 
     @property

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.models.encoder import pixel_centres
 from uniphd.models.layers import MLP
-from uniphd.models.outputs import SelectionPrediction
+from uniphd.models.outputs import SelectionPrediction, TokenProposals
 from uniphd.structures import Size
 
 _MARGIN = 0.01  # proposals closer to the border than this are not valid (Deformable DETR)
@@ -31,12 +31,14 @@ class Selection:
         reference: (B, Q, 1 + K, 2) initial references, detached: the centre, then the keypoints.
         prediction: the encoder's own answer, for the intermediate losses.
         tokens: (B, Q) int64 indices into the S tokens.
+        proposals: all tokens that were to choose from.
     """
 
     groups: Tensor
     reference: Tensor
     prediction: SelectionPrediction
     tokens: Tensor
+    proposals: TokenProposals
 
 
 class QuerySelection(nn.Module):
@@ -92,13 +94,11 @@ class QuerySelection(nn.Module):
             valid_ratios: (B, L, 2) as (width, height).
             summary: (B, C) the prompt's vector, for the instance slot of every group.
         """
-        proposals, invalid = token_proposals(shapes, padding, valid_ratios)
-        projected = self.norm(self.projection(memory.masked_fill(invalid.unsqueeze(-1), 0.0)))
-        logits = self.classifier(projected)
+        proposals = self.propose(memory, padding, shapes, valid_ratios)
+        logits = self.classifier(proposals.features)
         tokens = logits.amax(-1).topk(self.num_queries, dim=1).indices
-        chosen = _gather(projected, tokens)
-        offsets = self.keypoint_mlp(chosen).unflatten(-1, (NUM_KEYPOINTS, 2)).float()
-        keypoints = (_gather(proposals[..., :2], tokens).unsqueeze(2) + offsets).sigmoid()
+        chosen = _gather(proposals.features, tokens)
+        keypoints = self.poses(chosen, _gather(proposals.centres, tokens))
         reference = torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2).detach()
         content = chosen.detach() if self.tokens_as_queries else torch.zeros_like(chosen)
         keypoint_slots = content.unsqueeze(2) + self.keypoint_embedding.weight
@@ -109,7 +109,29 @@ class QuerySelection(nn.Module):
             reference=reference,
             prediction=SelectionPrediction(_gather(logits, tokens), keypoints),
             tokens=tokens,
+            proposals=proposals,
         )
+
+    def propose(
+        self, memory: Tensor, padding: Tensor, shapes: Sequence[Size], valid_ratios: Tensor
+    ) -> TokenProposals:
+        """Make every token ready to be chosen; the arguments are those of `forward`."""
+        proposals, invalid = token_proposals(shapes, padding, valid_ratios)
+        features = self.norm(self.projection(memory.masked_fill(invalid.unsqueeze(-1), 0.0)))
+        return TokenProposals(features, proposals[..., :2], invalid, tuple(shapes))
+
+    def poses(self, features: Tensor, centres: Tensor) -> Tensor:
+        """Guess the poses of tokens.
+
+        Args:
+            features: (..., C) of `TokenProposals`.
+            centres: (..., 2) likewise.
+
+        Returns:
+            (..., K, 2) keypoints as fractions of the picture.
+        """
+        offsets = self.keypoint_mlp(features).unflatten(-1, (NUM_KEYPOINTS, 2)).float()
+        return (centres.unsqueeze(-2) + offsets).sigmoid()
 
 
 def token_proposals(

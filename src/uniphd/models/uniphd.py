@@ -115,6 +115,7 @@ class UniPHD(nn.Module):
             layers=tuple(layers),
             selection=selection.prediction,
             mask_features=MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.sizes),
+            proposals=selection.proposals,
             grounding=fused.grounding,
         )
 

@@ -18,10 +18,11 @@ from uniphd.errors import ConfigError
 from uniphd.inference.postprocess import Answers
 from uniphd.inference.predict import predict_answers
 from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.dense_pose import DensePoseLoss
 from uniphd.losses.grounding import GroundingLoss
 from uniphd.losses.targets import count_instances
 from uniphd.metrics.evaluator import RefHumanEvaluator
-from uniphd.models.outputs import GroundingPrediction
+from uniphd.models.outputs import GroundingPrediction, TokenProposals
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import PromptKind
 from uniphd.structures import Batch
@@ -51,6 +52,8 @@ class RefHumanModule(LightningModule):
         top_k: predictions per picture that count for AP; 20 in RefHuman's protocol.
         grounding: loss of the fusion's grounding logits, which alone is trained in the first steps
             of a run and may accompany the other losses afterwards; None, as published, for none.
+        dense_pose: loss of the poses of all picture tokens on the person, in a grounding warm-up,
+            too; None, as published, for none.
 
     Raises:
         ConfigError: `grounding` is given but the network's fusion makes no grounding logits.
@@ -69,6 +72,7 @@ class RefHumanModule(LightningModule):
         interval: str = "epoch",
         top_k: int = 20,
         grounding: GroundingLoss | None = None,
+        dense_pose: DensePoseLoss | None = None,
     ) -> None:
         super().__init__()
         if grounding is not None and not model.fusion.gives_grounding:
@@ -87,6 +91,7 @@ class RefHumanModule(LightningModule):
         self.interval = interval
         self.top_k = top_k
         self.grounding = grounding
+        self.dense_pose = dense_pose
         self.instances = torch.ones(())  # of the batch in training, averaged over the processes
         self.accumulated = InstanceMean()
         self.evaluators: dict[PromptKind, RefHumanEvaluator] = {}
@@ -96,22 +101,48 @@ class RefHumanModule(LightningModule):
         """Loss of one batch."""
         self.instances = count_instances(batch.targets, self.device)
         if self.grounding is not None and self.grounding.warms_up(self.global_step):
-            fused = self.model.fuse(*batch.inputs)
-            grounding = self._grounding_loss(self.grounding, fused.grounding, batch)
-            self._log_total(grounding, {}, len(batch))
-            return grounding
+            return self._warm_up(self.grounding, batch)
         predictions = self.model(*batch.inputs)
         result = self.criterion(predictions, batch.targets, self.model.mask_head, self.instances)
         total: Tensor = result.total
         if self.grounding is not None and self.grounding.weight:
             grounding = self._grounding_loss(self.grounding, predictions.grounding, batch)
             total = total + self.grounding.weight * grounding
+        if self.dense_pose is not None:
+            dense_pose = self._dense_pose_loss(self.dense_pose, predictions.proposals, batch)
+            total = total + self.dense_pose.weight * dense_pose
         size = len(batch)
         self.log("train/non_finite_costs", result.non_finite_costs.float(), batch_size=size)
         for name, value in result.losses.items():
             self.log(f"train/{name}", value, batch_size=size)
         self._log_total(total, result.losses, size)
         return total
+
+    def _warm_up(self, grounding: GroundingLoss, batch: Batch) -> Tensor:
+        """Loss of a batch in the warm-up, in which nothing behind the fusion is computed.
+
+        The tokens' poses are read from the fused tokens, as if the encoder changed nothing.
+        """
+        fused = self.model.fuse(*batch.inputs)
+        total = self._grounding_loss(grounding, fused.grounding, batch)
+        if self.dense_pose is not None:
+            proposals = self.model.query_selection.propose(
+                fused.tokens, fused.padding, fused.shapes, fused.valid_ratios
+            )
+            dense_pose = self._dense_pose_loss(self.dense_pose, proposals, batch)
+            total = (grounding.weight or 1.0) * total + self.dense_pose.weight * dense_pose
+        self._log_total(total, {}, len(batch))
+        return total
+
+    def _dense_pose_loss(
+        self, loss: DensePoseLoss, proposals: TokenProposals, batch: Batch
+    ) -> Tensor:
+        """The unweighted dense pose loss of a batch, logged."""
+        canvas = (batch.images.shape[-2], batch.images.shape[-1])
+        poses = self.model.query_selection.poses
+        value = loss(proposals, poses, batch.targets, canvas, self.instances)
+        self.log("train/dense_pose", value, batch_size=len(batch))
+        return value
 
     def _grounding_loss(
         self, loss: GroundingLoss, prediction: GroundingPrediction | None, batch: Batch

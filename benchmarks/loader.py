@@ -97,15 +97,10 @@ def measure(
     dataset: Dataset[Any], collate: Callable[..., Any], draws: list[Draw], batch_size: int
 ) -> Round:
     """Seconds per sample of one round, from the first batch to the last."""
-    stream = iter(
-        DataLoader(
-            dataset,
-            batch_size,
-            sampler=draws,
-            num_workers=1,
-            collate_fn=Stamped(collate),
-        )
+    loader = DataLoader(
+        dataset, batch_size, sampler=draws, num_workers=1, collate_fn=Stamped(collate)
     )
+    stream = iter(loader)
     _, _, loading_start = next(stream)
     wall_start, main_start = time.perf_counter(), time.process_time()
     samples = 0
@@ -121,14 +116,8 @@ def measure(
 
 def report(rounds: dict[str, list[Round]], title: str) -> None:
     """Print medians, and smallest and largest of the rounds."""
-    table = Table(
-        "data",
-        "samples/s",
-        "samples/s of processor time",
-        "loading, CPU ms/sample",
-        "main, CPU ms/sample",
-        title=f"{title}, one loading process",
-    )
+    table = Table("", "samples/s", "per CPU second", "loading", "main")
+    table.title = f"{title}, one loading process; CPU time of a sample in ms"
     for name, results in rounds.items():
         wall = [1 / result.wall for result in results]
         cpu = [1 / result.loading for result in results]
@@ -143,7 +132,7 @@ def report(rounds: dict[str, list[Round]], title: str) -> None:
     plain, package = rounds.values()
     pairs = zip(plain, package, strict=True)
     ratio = statistics.median(one.loading / other.loading for one, other in pairs)
-    print(f"{ratio:.2f} times as many samples per processor second of the loading process")
+    print(f"{ratio:.2f} times as many samples per CPU second of the loading process")
 
 
 if __name__ == "__main__":

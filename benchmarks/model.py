@@ -157,7 +157,7 @@ def make_batch(size: Size, count: int, kind: str) -> Batch:
         masks=mask,
     )
     return Batch(
-        images=torch.randn(count, 3, height, width),
+        images=torch.randint(256, (count, 3, height, width), dtype=torch.uint8),
         padding_mask=torch.zeros(count, height, width, dtype=torch.bool),
         pictures=tuple(range(count)),
         sizes=(size,) * count,

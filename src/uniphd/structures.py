@@ -18,6 +18,10 @@ from uniphd.prompts import PromptBatch
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 
+# Of ImageNet's colours in [0, 1], by which the backbones were pretrained.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -58,8 +62,11 @@ class Target:
 class Batch:
     """A padded batch of prompts with their pictures.
 
+    Pictures travel as bytes, from the loading processes and to the GPU, and become numbers where
+    they are needed: see `inputs`.
+
     Attributes:
-        images: (P, 3, H, W) float, normalised, zero on padding.
+        images: (P, 3, H, W) uint8 RGB, zero on padding.
         padding_mask: (P, H, W) bool, True on padding.
         pictures: B times the index of the prompt's picture; prompts may share one.
         sizes: B times the (h, w) of the prompt's picture inside the canvas.
@@ -83,8 +90,8 @@ class Batch:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, tuple[Size, ...], PromptBatch, tuple[int, ...]]:
-        """What the network takes, in the order of its arguments."""
-        return self.images, self.padding_mask, self.sizes, self.prompts, self.pictures
+        """What the network takes, in the order of its arguments; pictures are normalised here."""
+        return self._normalised(), self.padding_mask, self.sizes, self.prompts, self.pictures
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy with every tensor on `device`."""
@@ -105,3 +112,15 @@ class Batch:
             prompts=self.prompts.pin_memory(),
             targets=tuple(target.pin_memory() for target in self.targets),
         )
+
+    def _normalised(self) -> Tensor:
+        """The pictures (P, 3, H, W) as float, scaled to [0, 1] and normalised; zero on padding."""
+        images = self.images * (1 / 255)
+        for channel, mean, deviation in zip(
+            images.unbind(1), IMAGENET_MEAN, IMAGENET_STD, strict=True
+        ):
+            channel.sub_(mean).div_(deviation)
+        for picture, (height, width) in zip(self.pictures, self.sizes, strict=True):
+            images[picture, :, height:] = 0
+            images[picture, :, :height, width:] = 0
+        return images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -26,7 +26,8 @@ def sample(height: int, width: int, prompt: Prompt, image_id: int) -> Sample:
         area=torch.rand(1),
         masks=torch.zeros(1, height, width, dtype=torch.bool),
     )
-    return Sample(torch.rand(3, height, width) + 1, prompt, target, image_id, (2 * height, width))
+    image = torch.randint(1, 256, (3, height, width), dtype=torch.uint8)
+    return Sample(image, prompt, target, image_id, (2 * height, width))
 
 
 def test_pictures_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
@@ -42,10 +43,16 @@ def test_pictures_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
     for row, one in enumerate(samples):
         height, width = one.image.shape[1:]
         assert torch.equal(batch.images[row, :, :height, :width], one.image)
-        assert batch.images[row].sum().item() == pytest.approx(one.image.sum().item(), rel=1e-5)
+        assert batch.images[row].sum() == one.image.sum()
         assert not batch.padding_mask[row, :height, :width].any()
         assert batch.padding_mask[row].sum() == 48 * 48 - height * width
-        assert batch.targets[row] is one.target
+        for field in fields(Target):
+            value, expected = (
+                getattr(batch.targets[row], field.name),
+                getattr(one.target, field.name),
+            )
+            assert torch.equal(value, expected)
+            assert value.dtype == expected.dtype
     assert batch.sizes == ((30, 40), (33, 17), (5, 48), (8, 8))
     assert batch.original_sizes == ((60, 40), (66, 17), (10, 48), (16, 8))
     assert batch.image_ids == (7, 3, 9, 1)
@@ -68,6 +75,33 @@ def test_neighbours_that_show_the_same_picture_share_it(tokenize: Tokenizer) -> 
     assert batch.sizes == ((20, 30),) * 3 + ((20, 16),) * 2 + ((20, 30),)
     assert batch.image_ids == (1, 2, 3, 4, 5, 1)
     assert len(batch) == len(batch.prompts) == len(batch.targets) == 6
+
+
+def test_targets_share_one_block_of_memory_per_field(tokenize: Tokenizer) -> None:
+    samples = [sample(side, 16, TextPrompt("a man"), side) for side in (4, 9, 25)]
+    batch = Collate(tokenize)(samples)
+    for field in fields(Target):
+        tensors = [getattr(target, field.name) for target in batch.targets]
+        assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1, field.name
+
+
+def test_the_network_gets_pictures_normalised_with_imagenets_statistics(
+    tokenize: Tokenizer,
+) -> None:
+    samples = [sample(30, 40, TextPrompt("a man"), 1), sample(20, 16, TextPrompt("a boy"), 2)]
+    shared = replace(samples[1], image=samples[1].image.clone())
+    batch = Collate(tokenize)([*samples, shared])
+    images = batch.inputs[0]
+    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    for picture, (height, width) in enumerate(((30, 40), (20, 16))):
+        pixels = images[picture, :, :height, :width]
+        expected = (samples[picture].image / 255 - mean) / deviation
+        torch.testing.assert_close(pixels, expected)
+        assert images[picture].count_nonzero() == pixels.count_nonzero()
+        assert pixels.count_nonzero() == pixels.numel()
+    assert images.dtype == torch.float32
+    assert images.is_contiguous()
+    assert batch.images.dtype == torch.uint8
 
 
 @pytest.mark.parametrize(("side", "canvas"), [(1, 16), (16, 16), (17, 32), (640, 640)])

@@ -72,7 +72,7 @@ def test_a_sample_has_the_networks_types(folder: Path, people: tuple[ReferredPer
     )
     sample = dataset[3]
     height, width = sample.image.shape[1:]
-    assert sample.image.dtype == torch.float32
+    assert sample.image.dtype == torch.uint8
     assert max(height, width) <= 100
     assert sample.target.masks.shape == (1, height, width)
     assert sample.target.keypoints.shape == (1, 17, 2)

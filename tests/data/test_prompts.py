@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchvision import tv_tensors
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.images import read_image
@@ -35,7 +34,7 @@ def scene(folder: Path, person: ReferredPerson) -> Scene:
 
 
 def with_scribbles(scene: Scene, scribbles: torch.Tensor) -> Scene:
-    return replace(scene, scribbles=tv_tensors.KeyPoints(scribbles, canvas_size=scene.size))
+    return replace(scene, scribbles=scribbles)
 
 
 def test_evaluation_prompts_are_the_first_scribble_its_sixth_point_the_box_and_the_caption(
@@ -77,11 +76,11 @@ def test_evaluation_clamps_points_to_the_picture_and_never_redraws(scene: Scene)
 
 
 def strokes_of(scene: Scene) -> list[list[list[float]]]:
-    return [torch.floor(stroke).tolist() for stroke in scene.scribbles.as_subclass(torch.Tensor)]
+    return [torch.floor(stroke).tolist() for stroke in scene.scribbles]
 
 
 def test_training_takes_any_of_the_five_scribbles(scene: Scene) -> None:
-    scene = replace(scene, mask=tv_tensors.Mask(torch.ones_like(scene.mask)))  # none is off
+    scene = replace(scene, mask=torch.ones_like(scene.mask))  # none is off
     strokes = strokes_of(scene)
     taken: Counter[int] = Counter()
     for number in range(100):
@@ -93,7 +92,7 @@ def test_training_takes_any_of_the_five_scribbles(scene: Scene) -> None:
 
 
 def test_training_clicks_on_the_middle_points(scene: Scene) -> None:
-    scene = replace(scene, mask=tv_tensors.Mask(torch.ones_like(scene.mask)))
+    scene = replace(scene, mask=torch.ones_like(scene.mask))
     numbered = torch.arange(12.0).repeat(5, 1)
     scene = with_scribbles(scene, torch.stack([numbered, torch.full((5, 12), 3.0)], dim=-1))
     points = set()
@@ -121,7 +120,7 @@ def test_training_draws_anew_what_a_crop_cut_off_the_mask(scene: Scene, kind: An
 
 
 def test_boxes_move_a_little_and_stay_inside(scene: Scene) -> None:
-    exact = scene.box[0].as_subclass(torch.Tensor)
+    exact = scene.box[0]
     unmoved = draw_prompt(scene, "box", Random(0))
     assert isinstance(unmoved, BoxPrompt)
     assert torch.equal(unmoved.box, exact)

@@ -120,7 +120,7 @@ def test_every_training_scene_shows_its_person(scene: Scene) -> None:
     for number in range(60):
         result = transform(scene, Random(number))
         assert result.shows_person
-        inside = result.keypoints[result.visibility].as_subclass(torch.Tensor)
+        inside = result.keypoints[result.visibility]
         height, width = result.size
         assert (inside >= 0).all()
         assert (inside < torch.tensor([width, height])).all()

@@ -72,7 +72,7 @@ def batch(*prompts: Prompt) -> Batch:
     )
     count = len(prompts)
     return Batch(
-        images=torch.randn(count, 3, *SIZE, generator=generator),
+        images=torch.randint(256, (count, 3, *SIZE), dtype=torch.uint8, generator=generator),
         padding_mask=torch.zeros(count, *SIZE, dtype=torch.bool),
         pictures=tuple(range(count)),
         sizes=(SIZE,) * count,

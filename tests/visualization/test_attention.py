@@ -25,12 +25,12 @@ from uniphd.visualization.attention import (
 def batch() -> Batch:
     """Two photographs of twice the size; the second fills the left half of the canvas."""
     torch.manual_seed(0)
-    images = torch.randn(2, 3, 96, 128)
+    images = torch.randint(256, (2, 3, 96, 128), dtype=torch.uint8)
     padding = torch.zeros(2, 96, 128, dtype=torch.bool)
     padding[1, :, 64:] = True
     prompts = [PointPrompt(torch.tensor([30.0, 40.0])), PointPrompt(torch.tensor([20.0, 50.0]))]
     return Batch(
-        images=images.masked_fill(padding[:, None], 0.0),
+        images=images.masked_fill(padding[:, None], 0),
         padding_mask=padding,
         pictures=(0, 1),
         sizes=((96, 128), (96, 64)),

@@ -25,7 +25,7 @@ class Sample:
     """What the data set returns for one person.
 
     Attributes:
-        image: (3, h, w) float, normalised.
+        image: (3, h, w) uint8 RGB.
         prompt: in pixels of `image`.
         target: of one person.
         image_id: of the annotation file.

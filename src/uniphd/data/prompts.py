@@ -56,7 +56,7 @@ class FixedPrompt:
         if self.kind == "text":
             return TextPrompt(scene.caption)
         if self.kind == "box":
-            return BoxPrompt(scene.box.as_subclass(Tensor)[0])
+            return BoxPrompt(scene.box[0])
         stroke = _first_scribble(scene)
         if self.kind == "point":
             return PointPrompt(stroke[_EVALUATION_POINT])
@@ -118,8 +118,8 @@ def draw_prompt(scene: Scene, kind: PromptKind, random: Random, box_jitter: floa
         return TextPrompt(random.choice((scene.caption, *scene.other_captions)))
     if kind == "box":
         return BoxPrompt(_jitter(scene, random, box_jitter))
-    stroke = random.choice(scene.scribbles.as_subclass(Tensor)).floor()
-    mask = scene.mask.as_subclass(Tensor)[0].numpy()
+    stroke = random.choice(scene.scribbles).floor()
+    mask = scene.mask[0].numpy()
     if not on_mask(stroke.numpy(), mask):
         stroke = torch.from_numpy(draw_scribble(mask, random))
     if kind == "point":
@@ -131,13 +131,13 @@ def _first_scribble(scene: Scene) -> Tensor:
     """The first scribble (12, 2), clamped to the picture and rounded down (official release)."""
     height, width = scene.size
     last = torch.tensor([width - 1, height - 1])
-    return torch.minimum(scene.scribbles.as_subclass(Tensor)[0], last).clamp(min=0).floor()
+    return torch.minimum(scene.scribbles[0], last).clamp(min=0).floor()
 
 
 def _jitter(scene: Scene, random: Random, amount: float) -> Tensor:
     """The box (4,) with every side moved at random, inside the picture."""
     height, width = scene.size
-    box = scene.box.as_subclass(Tensor)[0]
+    box = scene.box[0]
     extent = (box[2:] - box[:2]).repeat(2)
     moves = torch.tensor([random.uniform(-amount, amount) for _ in range(4)])
     limits = torch.tensor([width, height, width, height])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from random import Random
 
 from PIL import Image
-from torch import Tensor
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.prompts import FixedPrompt
@@ -88,9 +87,9 @@ def annotation_tile(image: Image.Image, person: ReferredPerson, panel: Size = PA
     """The annotated mask and skeleton over the photograph."""
     scene = make_scene(image, person)
     body = Body(
-        keypoints=scene.keypoints.as_subclass(Tensor).numpy(),
+        keypoints=scene.keypoints.numpy(),
         visible=scene.visibility.numpy(),
-        mask=scene.mask.as_subclass(Tensor)[0].bool().numpy(),
+        mask=scene.mask[0].bool().numpy(),
     )
     picture = body_panel(image, body, whole(scene.size, panel), panel)
     return Tile(picture, "", f"{person.num_keypoints} keypoints labelled")

@@ -1,0 +1,101 @@
+"""The training data is what the most direct way of making it gives, bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.straightforward import PlainBatch, PlainCollate, PlainPeople
+from uniphd.data.datamodule import RefHumanDataModule
+from uniphd.data.dataset import Draw
+from uniphd.data.prompts import PromptSampler
+from uniphd.data.transforms import EvaluationTransform, TrainingTransform
+from uniphd.structures import Batch
+
+# What pycocotools does when it draws a mask.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+Tokenizer = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
+
+
+def people_of(
+    root: Path, tokenize: Tokenizer, transform: TrainingTransform, seed: int = 0
+) -> RefHumanDataModule:
+    data = RefHumanDataModule(
+        root,
+        tokenize=tokenize,
+        train_transform=transform,
+        eval_transform=EvaluationTransform(),
+        prompt_sampler=PromptSampler(text=0.25, point=0.25, scribble=0.25, box=0.25),
+        num_workers=0,
+        seed=seed,
+    )
+    data.setup("fit")
+    return data
+
+
+def same_batches(data: RefHumanDataModule, tokenize: Tokenizer, draws: list[Draw]) -> list[Batch]:
+    """The batches of four draws each, after comparing them with the direct way's."""
+    loader = data.train_dataloader()
+    plain, plain_collate = PlainPeople(data), PlainCollate(tokenize)
+    batches = []
+    for start in range(0, len(draws), 4):
+        some = draws[start : start + 4]
+        batch = loader.collate_fn([loader.dataset[draw] for draw in some])
+        require_same(batch, plain_collate([plain[draw] for draw in some]))
+        batches.append(batch)
+    return batches
+
+
+def require_same(batch: Batch, plain: PlainBatch) -> None:
+    """Every number is equal, the normalised pictures included."""
+    images, padding_mask, _, prompts, pictures = batch.inputs
+    rows = list(pictures)  # neighbours may share a picture
+    assert torch.equal(images[rows], plain.images)
+    assert torch.equal(padding_mask[rows], plain.padding_mask)
+    for target, expected in zip(batch.targets, plain.targets, strict=True):
+        for field in fields(target):
+            value = getattr(target, field.name)
+            assert torch.equal(value, expected[field.name]), field.name
+            assert value.dtype == expected[field.name].dtype, field.name
+    for name, expected_value in vars(plain.prompts).items():
+        value = getattr(prompts, name)
+        if isinstance(value, Tensor):
+            assert torch.equal(value, expected_value), name
+        else:
+            assert value == expected_value
+
+
+def test_drawn_people(folder: Path, tokenize: Tokenizer) -> None:
+    transform = TrainingTransform((48, 64, 80), 100, crop_scales=(60, 80), crop_size=(40, 70))
+    data = people_of(folder, tokenize, transform)
+    draws = [Draw(epoch, item) for epoch in range(12) for item in range(8)]
+    batches = same_batches(data, tokenize, draws)
+    sizes = {size for batch in batches for size in batch.sizes}
+    kinds = {kind for batch in batches for kind in batch.prompts.kinds}
+    assert len(sizes) > 20  # cropped ones are all different
+    assert len(kinds) == 4
+
+
+def test_other_pixel_values_are_noticed(folder: Path, tokenize: Tokenizer) -> None:
+    data = people_of(folder, tokenize, TrainingTransform((48,), 100))
+    loader = data.train_dataloader()
+    draws = [Draw(0, item) for item in range(4)]
+    batch = loader.collate_fn([loader.dataset[draw] for draw in draws])
+    plain = PlainCollate(tokenize)([PlainPeople(data)[draw] for draw in draws])
+    require_same(batch, plain)
+    batch.images[0, 1, 3, 4] ^= 1
+    with pytest.raises(AssertionError):
+        require_same(batch, plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_real_people(refhuman_mini: Path, tokenize: Tokenizer, seed: int) -> None:
+    data = people_of(refhuman_mini, tokenize, TrainingTransform(), seed)
+    same_batches(data, tokenize, [Draw(seed, item) for item in range(len(data.train_records))])

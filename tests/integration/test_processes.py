@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,10 +78,3 @@ def test_a_training_on_two_hosts_survives_the_death_of_one(tmp_path: Path) -> No
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     assert "resumed at step" in done.stdout
-
-
-@pytest.mark.parametrize("name", ["slurm.sh", "torchrun.sh"])
-def test_sample_scripts_are_bash(name: str) -> None:
-    bash = shutil.which("bash")
-    assert bash is not None
-    subprocess.run([bash, "-n", str(ROOT / "examples" / name)], check=True)

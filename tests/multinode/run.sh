@@ -162,6 +162,7 @@ sleep 1 # into the steps after the checkpoint
 [ "$death" = kill ] || ip -n "$name-switch" link set "port$last" down
 victims=$(pids_of "$last")
 kill -KILL $victims
+wait "${agents[$last]}" 2>/dev/null || true # or bash says at some later time that it was killed
 killed=$SECONDS
 echo "host $last: SIGKILL to $(echo "$victims" | wc -w) processes ($death)"
 for host in $(seq 0 $((last - 1))); do
@@ -170,7 +171,6 @@ for host in $(seq 0 $((last - 1))); do
     fail "host $host does not say that a process is lost"
   echo "host $host: ended after $((SECONDS - killed)) s: $(grep -m 1 "uniphd-train: " "$folder/1-host$host.log")"
 done
-wait "${agents[$last]}" 2>/dev/null || true
 step=$(step_of_checkpoint)
 [ "$step" -lt "$steps" ] || fail "the training was over before the host was killed"
 [ "$death" = kill ] || ip -n "$name-switch" link set "port$last" up
@@ -179,7 +179,7 @@ start 2
 for host in $(seq 0 "$last"); do
   finished "$host" 600 || fail "host $host did not finish after the restart"
 done
-grep -q "Restored all states from the checkpoint" "$run/train.log" || fail "nothing was resumed"
+grep -q "Restored all states from the checkpoint" "$folder"/2-host*.log || fail "nothing was resumed"
 [ "$(step_of_checkpoint)" = "$steps" ] || fail "the resumed training is not at step $steps"
 [ "$(ls "$folder/outputs/tiny_refhuman")" = multinode ] || fail "there is more than one run folder"
 [ "$(find "$folder/outputs" -name '*.log')" = "$run/train.log" ] || fail "there is more than one log"

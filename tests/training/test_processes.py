@@ -6,6 +6,7 @@ import csv
 import os
 import signal
 import time
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from torch.optim import Optimizer
 from tests.composition import TINY, compose_train
 from tests.processes import run_processes
 from tests.training.test_accumulation import largest_difference
+from uniphd.cli import train as cli
 from uniphd.cli.train import train
 from uniphd.errors import TrainingError
 from uniphd.losses import criterion
 from uniphd.losses.masks import dice_loss
 from uniphd.structures import Batch
 from uniphd.training.module import RefHumanModule
-from uniphd.training.processes import share_losses
+from uniphd.training.processes import explain_lost_processes, share_losses
 
 # Eight people in four scenes of one size: what a batch is padded to is not what is tested.
 SMALL = (
@@ -66,8 +68,15 @@ def train_and_keep(folder: Path, *overrides: str) -> tuple[list[dict[str, Tensor
             }
         )
 
+    def build_alone(device: str, required: bool) -> None:
+        assert not distributed.is_initialized(), "the others would wait for the compiler"
+        built.append(device)
+
+    built: list[str] = []
+    cli.resolve_backend = build_alone  # type: ignore[assignment]
     RefHumanModule.on_before_optimizer_step = keep  # type: ignore[method-assign]
     train(compose_train(folder, *SMALL, *overrides))
+    assert built == ["cpu"]
     return kept, losses(folder) if os.environ["RANK"] == "0" else []
 
 
@@ -210,3 +219,15 @@ def test_one_process_shares_with_nobody() -> None:
     assert (float(shared.people), float(shared.weight)) == (4, 1)
     assert shared.losses == losses
     assert shared.counts == {"odd": torch.tensor(3.0)}
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="shapes") as caught, explain_lost_processes():
+        raise RuntimeError("shapes do not fit")
+    assert not isinstance(caught.value, TrainingError)
+
+
+def test_processes_that_do_not_meet_end_with_a_sentence() -> None:
+    sentence = r"did not find each other \(.*\)\. Start all of them"
+    with pytest.raises(TrainingError, match=sentence), explain_lost_processes():
+        distributed.TCPStore("127.0.0.1", 9, timeout=timedelta(milliseconds=10))

@@ -29,7 +29,6 @@ _NOISE = (
     r"The dirpath has changed from",
     r"It is recommended to use `self.log\('val/.*sync_dist",  # all processes compute the same
     r"Grad strides do not match bucket view strides",  # channels-last weights of a backbone
-    r".*ckpt_path=\"last\"\) is set, but there is no last checkpoint",  # the run's first start
 )
 
 
@@ -122,3 +121,6 @@ def parameter_report(network: nn.Module) -> Table:
     for name, count in parameter_table(network).items():
         table.add_row(name, f"{count:,}")
     return table
+
+
+fill_resolvers()  # already on import: a launcher's processes compose before they call us

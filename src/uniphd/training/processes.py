@@ -19,11 +19,6 @@ from uniphd.errors import TrainingError
 
 Item = TypeVar("Item")
 
-# What gloo and the store say of a peer that is gone or silent; NCCL ends the process itself.
-_LOST = re.compile(
-    r"gloo|connection (was )?(closed|reset|refused)|broken pipe|timed out|failed to connect", re.I
-)
-
 
 @dataclass(frozen=True)
 class SharedLosses:
@@ -90,18 +85,28 @@ def in_group() -> bool:
 def explain_lost_processes() -> Iterator[None]:
     """Say in a sentence what it means when a collective fails.
 
+    NCCL's watchdog may end the process first, with a message of its own.
+
     Raises:
-        TrainingError: another process is gone, or has not answered within the group's time-out.
+        TrainingError: the processes did not find each other; or another one is gone, or has not
+            answered within the group's time-out.
     """
     try:
         yield
     except RuntimeError as error:
-        if not in_group() or _LOST.search(str(error)) is None:
+        # gloo's errors have no class of their own.
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
-        place = f"Process {distributed.get_rank()} of {number_of_processes()}"
-        reason = str(error).strip().splitlines()[0]
+        said = re.sub(r"^\[[^\]]*\] *", "", str(error).strip())  # a source file and line
+        reason = said.splitlines()[0].partition(". ")[0]
+        if not in_group():
+            raise TrainingError(
+                f"The processes of this training did not find each other ({reason}). Start all of "
+                "them, and see that the first one's address and port can be reached."
+            ) from error
         raise TrainingError(
-            f"{place} lost another process, which has ended, cannot be reached or has been silent "
-            f"for longer than the time-out ({reason}). See what ended it; the same command with "
-            "ckpt_path=last goes on from the last checkpoint."
+            f"Process {distributed.get_rank()} of {number_of_processes()} lost another process, "
+            "which has ended, cannot be reached or has been silent for longer than the time-out "
+            f"({reason}). See what ended it; the same command with ckpt_path=last goes on from the "
+            "last checkpoint."
         ) from error

@@ -231,3 +231,26 @@ def test_processes_that_do_not_meet_end_with_a_sentence() -> None:
     sentence = r"did not find each other \(.*\)\. Start all of them"
     with pytest.raises(TrainingError, match=sentence), explain_lost_processes():
         distributed.TCPStore("127.0.0.1", 9, timeout=timedelta(milliseconds=10))
+
+
+# As torch 2.14 says it, in this order: killed, cut off.
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "[/gloo/transport/tcp/pair.cc:545] Read error [10.77.0.2]:10897: Connection reset by "
+            "peer. This is typically caused by a remote worker hanging.",
+            r"\(Read error \[10\.77\.0\.2\]:10897: Connection reset by peer\)",
+        ),
+        ("Application timeout caused pair closure", r"\(Application timeout caused pair closure\)"),
+    ],
+)
+def test_a_lost_process_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, said: str, reason: str
+) -> None:
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 4)
+    sentence = rf"Process 1 of 4 lost another .*{reason}\. See"
+    with pytest.raises(TrainingError, match=sentence), explain_lost_processes():
+        raise RuntimeError(said)

@@ -20,6 +20,12 @@ from uniphd.errors import TrainingError
 Item = TypeVar("Item")
 
 
+# gloo's errors have no class of their own; what it says of a peer that is gone, and a silent one.
+_LOST = re.compile(
+    r"gloo|connection (was )?(closed|reset) by|pair closure|broken pipe|timed out waiting", re.I
+)
+
+
 @dataclass(frozen=True)
 class SharedLosses:
     """A step's losses over all processes; the same in each of them.
@@ -94,8 +100,7 @@ def explain_lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # gloo's errors have no class of their own.
-        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+        if not isinstance(error, distributed.DistError) and _LOST.search(str(error)) is None:
             raise
         said = re.sub(r"^\[[^\]]*\] *", "", str(error).strip())  # a source file and line
         reason = said.splitlines()[0].partition(". ")[0]

@@ -22,7 +22,7 @@ def parameter(gradient: float) -> nn.Parameter:
 
 
 def allowed(steps: FiniteSteps, losses: dict[str, Tensor], gradient: float = 1.0) -> bool:
-    steps.watch((3, 17), losses, losses)
+    steps.watch((3, 17), losses, losses["loss"])
     return steps.allow(5, [parameter(gradient), nn.Parameter(torch.zeros(2))])
 
 
@@ -50,7 +50,7 @@ def test_a_skipped_step_is_counted_and_logged(caplog: pytest.LogCaptureFixture) 
 
 def test_one_of_several_accumulated_batches_is_enough() -> None:
     steps = FiniteSteps("stop")
-    steps.watch((3, 17), BROKEN, BROKEN)
+    steps.watch((3, 17), BROKEN, BROKEN["loss"])
     with pytest.raises(TrainingError, match="of image ids 3, 17 in process 0"):
         allowed(steps, FINE)
 
@@ -62,7 +62,7 @@ def test_a_gradient_can_be_broken_alone() -> None:
 
 def test_a_scalers_overflow_is_its_own_business() -> None:
     steps = FiniteSteps("stop")
-    steps.watch((3, 17), FINE, FINE)
+    steps.watch((3, 17), FINE, FINE["loss"])
     assert steps.allow(5, [parameter(torch.inf)], scaled=True)
 
 

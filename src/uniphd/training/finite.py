@@ -46,20 +46,18 @@ class FiniteSteps:
         self.skipped = 0
         self._in_a_row = 0
         self._batches: list[tuple[Sequence[int], Mapping[str, Tensor]]] = []
-        self._shared: list[Tensor] = []
+        self._totals: list[Tensor] = []
 
-    def watch(
-        self, image_ids: Sequence[int], own: Mapping[str, Tensor], shared: Mapping[str, Tensor]
-    ) -> None:
+    def watch(self, image_ids: Sequence[int], losses: Mapping[str, Tensor], total: Tensor) -> None:
         """Take note of one batch of the coming optimizer step.
 
         Args:
             image_ids: of the batch.
-            own: () losses of this process.
-            shared: () the same of all processes, the same in each.
+            losses: () of this process by name.
+            total: () what is trained on, over all processes; the same in each.
         """
-        self._batches.append((image_ids, {name: value.detach() for name, value in own.items()}))
-        self._shared.extend(shared.values())
+        self._batches.append((image_ids, {name: value.detach() for name, value in losses.items()}))
+        self._totals.append(total)
 
     def allow(self, step: int, parameters: Iterable[nn.Parameter], scaled: bool = False) -> bool:
         """Whether the step may be taken. Every process has to ask.
@@ -73,17 +71,17 @@ class FiniteSteps:
         Raises:
             TrainingError: it may not, and the action is "stop" or too many were left out.
         """
-        values = list(self._shared)
+        values = list(self._totals)
         gradients = [value.grad for value in parameters if value.grad is not None]
         if gradients and not scaled:
-            values.append(get_total_norm(gradients))
+            values.append(get_total_norm(gradients).float())
         finite = not values or bool(torch.stack(values).isfinite().all())
         if finite:
             self._in_a_row = 0
         else:
             self._refuse(step)
         self._batches.clear()
-        self._shared.clear()
+        self._totals.clear()
         return finite
 
     def _refuse(self, step: int) -> None:

@@ -104,7 +104,7 @@ class RefHumanModule(LightningModule):
         losses, counts = self._losses(batch, people)
         shared = share_losses(losses, counts, people)
         self.instances = shared.people
-        self.finite.watch(batch.image_ids, losses, shared.losses)
+        self.finite.watch(batch.image_ids, losses, shared.losses["loss"])
         self._log(shared, len(batch))
         return losses["loss"] * shared.weight
 

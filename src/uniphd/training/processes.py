@@ -19,7 +19,6 @@ from uniphd.errors import TrainingError
 
 Item = TypeVar("Item")
 
-
 # gloo's errors have no class of their own; what it says of a peer that is gone, and a silent one.
 _LOST = re.compile(
     r"gloo|connection (was )?(closed|reset) by|pair closure|broken pipe|timed out waiting", re.I
@@ -56,16 +55,17 @@ def share_losses(
     """
     device = next(iter(losses.values())).device
     own = torch.tensor(float(people)).to(device, non_blocking=True)
-    weighted = [value.detach().float() * own for value in losses.values()]
-    sums = torch.stack([own, *weighted, *(value.float() for value in counts.values())])
+    means = torch.stack([value.detach().float() for value in losses.values()])
+    numbers = [value.float().unsqueeze(0) for value in counts.values()]
+    sums = torch.cat([own.unsqueeze(0), means * own, *numbers])
     if in_group():
         distributed.all_reduce(sums)
-    total, *rest = sums.unbind()
+    total, weighted, counted = sums[0], sums[1 : 1 + len(losses)], sums[1 + len(losses) :]
     return SharedLosses(
         people=total,
         weight=own * number_of_processes() / total,
-        losses={name: value / total for name, value in zip(losses, rest, strict=False)},
-        counts=dict(zip(counts, rest[len(losses) :], strict=True)),
+        losses=dict(zip(losses, (weighted / total).unbind(), strict=True)),
+        counts=dict(zip(counts, counted.unbind(), strict=True)),
     )
 
 

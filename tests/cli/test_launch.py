@@ -130,19 +130,18 @@ def test_every_started_process_has_to_take_part(environment: pytest.MonkeyPatch)
 def test_only_the_first_process_writes_the_log(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    handler = logging.FileHandler(tmp_path / "train.log", delay=True)
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        for rank in ("1", "0"):
-            started_with(environment, **{**TORCHRUN, "RANK": rank})
-            with launch.one_log():
-                logging.getLogger("uniphd").warning("from %s", rank)
-        assert handler in root.handlers
-    finally:
+    root = logging.RootLogger(logging.INFO)
+    environment.setattr(logging, "getLogger", lambda: root)
+    for rank in ("0", "1"):
+        started_with(environment, **{**TORCHRUN, "RANK": rank})
+        handler = logging.FileHandler(tmp_path / "train.log", delay=True)
+        root.addHandler(handler)
+        launch.keep_one_log()
+        root.info("from %s", rank)
         root.removeHandler(handler)
         handler.close()
     assert (tmp_path / "train.log").read_text() == "from 0\n"
+    assert root.level == logging.WARNING
 
 
 def run_command(folder: Path, launcher: dict[str, str], arguments: tuple[str, ...]) -> None:

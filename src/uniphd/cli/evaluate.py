@@ -21,7 +21,7 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
-from uniphd.cli.launch import one_log, require_processes
+from uniphd.cli.launch import keep_one_log, require_processes
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
@@ -72,7 +72,8 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="eval")
 def _hydra_main(config: DictConfig) -> None:
-    with one_log(), exit_on_user_error("uniphd-eval"):
+    keep_one_log()
+    with exit_on_user_error("uniphd-eval"):
         evaluate(config)
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -73,19 +71,15 @@ def require_processes(wanted: int) -> None:
         )
 
 
-@contextmanager
-def one_log() -> Iterator[None]:
+def keep_one_log() -> None:
     """Let the first process alone write the log file; of the others, warnings reach the console."""
+    if is_first_process():
+        return
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    if not is_first_process():
-        root.handlers = [item for item in handlers if not isinstance(item, logging.FileHandler)]
-        root.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        root.handlers = handlers
-        root.setLevel(level)
+    root.setLevel(logging.WARNING)
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
 
 
 def _in_slurm_step() -> bool:

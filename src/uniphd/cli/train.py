@@ -28,7 +28,7 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
-from uniphd.cli.launch import is_first_process, one_log, require_processes
+from uniphd.cli.launch import is_first_process, keep_one_log, require_processes
 from uniphd.cli.multirun import refuse_relaunch, sweep_result
 from uniphd.cli.resolved import resolved, write_resolved
 from uniphd.data.loading import PeopleDataModule
@@ -125,7 +125,8 @@ def _initialise(network: UniPHD, path: str) -> None:
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
 def _hydra_main(config: DictConfig) -> float | None:
     _prepare_process()  # again, where a launcher runs this in a process of its own
-    with one_log(), exit_on_user_error("uniphd-train"):
+    keep_one_log()
+    with exit_on_user_error("uniphd-train"):
         return sweep_result(train(config), config.optimized_metric)
 
 

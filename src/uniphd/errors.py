@@ -23,3 +23,7 @@ class CheckpointError(UniPHDError):
 
 class ConfigError(UniPHDError):
     """A configuration value is unknown or contradicts another one."""
+
+
+class TrainingError(UniPHDError):
+    """A training cannot go on: its loss is not finite, or one of its processes is lost."""

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from uniphd.checkpoints.store import ModelConfig
+from uniphd.cli.launch import run_id
 from uniphd.errors import ConfigError, UniPHDError
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
@@ -27,6 +28,7 @@ _NOISE = (
     r"The '.*_dataloader' does not have many workers",
     r"The dirpath has changed from",
     r"It is recommended to use `self.log\('val/.*sync_dist",  # all processes compute the same
+    r"Grad strides do not match bucket view strides",  # channels-last weights of a backbone
 )
 
 
@@ -69,6 +71,7 @@ def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
 def fill_resolvers() -> None:
     """Register the interpolations that the configuration files use."""
     OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
+    OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 
 
 def require_values(config: DictConfig) -> None:
@@ -118,3 +121,6 @@ def parameter_report(network: nn.Module) -> Table:
     for name, count in parameter_table(network).items():
         table.add_row(name, f"{count:,}")
     return table
+
+
+fill_resolvers()  # already on import: a launcher's processes compose before they call us

@@ -21,11 +21,14 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
+from uniphd.cli.launch import keep_one_log, require_processes
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
 from uniphd.models.build import build_tokenizer
+from uniphd.ops.backend import resolve_backend
 from uniphd.training.module import RefHumanModule
+from uniphd.training.processes import explain_lost_processes
 
 
 def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
@@ -52,7 +55,10 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     tokenize = build_tokenizer(model_config.tokenizer)
     data: LightningDataModule = build(config.data, tokenize=tokenize)
     trainer: Trainer = build(config.trainer, callbacks=build_nodes(config.callbacks), logger=False)
-    trainer.validate(module, datamodule=data, verbose=False)
+    require_processes(trainer.num_devices * trainer.num_nodes)
+    resolve_backend(trainer.strategy.root_device.type, required=False)
+    with explain_lost_processes():
+        trainer.validate(module, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         folder = Path(config.paths.output_dir)
         coco: dict[str, dict[str, list[CocoResult]]] = {
@@ -66,6 +72,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="eval")
 def _hydra_main(config: DictConfig) -> None:
+    keep_one_log()
     with exit_on_user_error("uniphd-eval"):
         evaluate(config)
 

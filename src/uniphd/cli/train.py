@@ -28,6 +28,7 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
+from uniphd.cli.launch import is_first_process, keep_one_log, require_processes
 from uniphd.cli.multirun import refuse_relaunch, sweep_result
 from uniphd.cli.resolved import resolved, write_resolved
 from uniphd.data.loading import PeopleDataModule
@@ -35,8 +36,10 @@ from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
+from uniphd.ops.backend import resolve_backend
 from uniphd.training.callbacks.run_record import RunRecord
 from uniphd.training.module import RefHumanModule
+from uniphd.training.processes import explain_lost_processes
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ def train(config: DictConfig) -> dict[str, float]:
     require_values(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     network, model_config = build_network(config)
-    if config.print_summary:
+    if config.print_summary and is_first_process():
         rich_print(parameter_report(network))
     if config.init_from is not None:
         _initialise(network, config.init_from)
@@ -72,10 +75,14 @@ def train(config: DictConfig) -> dict[str, float]:
     )
     if trainer.is_global_zero:
         write_resolved(config)
+    processes = trainer.num_devices * trainer.num_nodes
+    require_processes(processes)
     if HydraConfig.initialized():
-        processes = trainer.num_devices * trainer.num_nodes
         refuse_relaunch(HydraConfig.get().mode, processes, _started_outside(trainer))
-    trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+    # Before the processes meet: whoever compiles would keep the others waiting for their time-out.
+    resolve_backend(trainer.strategy.root_device.type, required=False)
+    with explain_lost_processes():
+        trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
     if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
         wandb.finish()  # a sweep's next training in this process would go on with the same run
     if module.results and trainer.is_global_zero:
@@ -118,6 +125,7 @@ def _initialise(network: UniPHD, path: str) -> None:
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
 def _hydra_main(config: DictConfig) -> float | None:
     _prepare_process()  # again, where a launcher runs this in a process of its own
+    keep_one_log()
     with exit_on_user_error("uniphd-train"):
         return sweep_result(train(config), config.optimized_metric)
 

@@ -78,5 +78,6 @@ class DensePoseLoss:
         l1 = keypoint_l1_loss(keypoints, true_keypoints, visibility)
         oks = oks_loss(keypoints, true_keypoints, visibility, area)
         share = on_person.sum(-1)[image, person]
-        loss = (self.keypoint_weight * l1 + self.oks_weight * oks) / share
-        return loss.sum() / num_instances
+        losses = (self.keypoint_weight * l1 + self.oks_weight * oks) / share
+        mean: Tensor = losses.sum() / num_instances
+        return mean

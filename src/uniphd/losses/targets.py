@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from uniphd.structures import Size, Target
 
@@ -58,19 +58,9 @@ def stack_masks(targets: Sequence[Target], canvas: Size) -> Tensor:
     return masks
 
 
-def count_instances(targets: Sequence[Target], device: torch.device | str) -> Tensor:
-    """Number of annotated people per process, averaged over the processes; at least 1.
-
-    A collective where `torch.distributed` is initialised: every process has to call it.
-
-    Returns:
-        () float.
-    """
-    count = torch.tensor(float(sum(map(len, targets)))).to(device, non_blocking=True)
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(count)
-        count = count / distributed.get_world_size()
-    return count.clamp(min=1)
+def count_instances(targets: Sequence[Target]) -> int:
+    """Number of annotated people; at least 1."""
+    return max(1, sum(map(len, targets)))
 
 
 def _stack(values: list[Tensor], people: int) -> Tensor:

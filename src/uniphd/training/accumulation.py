@@ -31,7 +31,7 @@ class InstanceMean:
 
         Args:
             parameters: whose gradients are scaled, in place.
-            instances: () the batch's, the same number in every process.
+            instances: () of the batches of all processes, the same number in each.
 
         Returns:
             () what to multiply the batch's loss by.

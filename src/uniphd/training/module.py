@@ -27,7 +27,9 @@ from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import PromptKind
 from uniphd.structures import Batch
 from uniphd.training.accumulation import InstanceMean
+from uniphd.training.finite import FiniteSteps, NonFinite
 from uniphd.training.optim import parameter_groups
+from uniphd.training.processes import SharedLosses, share_losses
 
 # Losses of the final layer that are worth a place in the progress bar.
 _SHOWN = ("class", "keypoints", "oks", "dice")
@@ -54,6 +56,8 @@ class RefHumanModule(LightningModule):
             of a run and may accompany the other losses afterwards; None, as published, for none.
         dense_pose: loss of the poses of all picture tokens on the person, in a grounding warm-up,
             too; None, as published, for none.
+        non_finite: what to do about losses and gradients that are NaN or infinite, see
+            `FiniteSteps`.
 
     Raises:
         ConfigError: `grounding` is given but the network's fusion makes no grounding logits.
@@ -73,6 +77,7 @@ class RefHumanModule(LightningModule):
         top_k: int = 20,
         grounding: GroundingLoss | None = None,
         dense_pose: DensePoseLoss | None = None,
+        non_finite: NonFinite = "stop",
     ) -> None:
         super().__init__()
         if grounding is not None and not model.fusion.gives_grounding:
@@ -92,72 +97,78 @@ class RefHumanModule(LightningModule):
         self.top_k = top_k
         self.grounding = grounding
         self.dense_pose = dense_pose
-        self.instances = torch.ones(())  # of the batch in training, averaged over the processes
+        self.instances = torch.ones(())  # people of the batches in training, of all processes
         self.accumulated = InstanceMean()
+        self.finite = FiniteSteps(non_finite)
         self.evaluators: dict[PromptKind, RefHumanEvaluator] = {}
         self.results: dict[str, dict[str, float]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        self.instances = count_instances(batch.targets, self.device)
+        """Loss of one batch, so weighted that its mean over processes is that over their people."""
+        people = count_instances(batch.targets)
+        losses, counts = self._losses(batch, people)
+        shared = share_losses(losses, counts, people)
+        self.instances = shared.people
+        self.finite.watch(batch.image_ids, losses, shared.losses["loss"])
+        self._log(shared, len(batch))
+        return losses["loss"] * shared.weight
+
+    def _losses(self, batch: Batch, people: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses by name, unweighted but for `loss`, which is trained on; and counts by name."""
         if self.grounding is not None and self.grounding.warms_up(self.global_step):
-            return self._warm_up(self.grounding, batch)
+            return self._warm_up(self.grounding, batch, people), {}
         predictions = self.model(*batch.inputs)
-        result = self.criterion(predictions, batch.targets, self.model.mask_head, self.instances)
+        result = self.criterion(predictions, batch.targets, self.model.mask_head, people)
+        losses: dict[str, Tensor] = dict(result.losses)
         total: Tensor = result.total
         if self.grounding is not None and self.grounding.weight:
-            grounding = self._grounding_loss(self.grounding, predictions.grounding, batch)
-            total = total + self.grounding.weight * grounding
+            losses["grounding"] = _grounding_loss(self.grounding, predictions.grounding, batch)
+            total = total + self.grounding.weight * losses["grounding"]
         if self.dense_pose is not None:
-            dense_pose = self._dense_pose_loss(self.dense_pose, predictions.proposals, batch)
-            total = total + self.dense_pose.weight * dense_pose
-        size = len(batch)
-        self.log("train/non_finite_costs", result.non_finite_costs.float(), batch_size=size)
-        for name, value in result.losses.items():
-            self.log(f"train/{name}", value, batch_size=size)
-        self._log_total(total, result.losses, size)
-        return total
+            losses["dense_pose"] = self._dense_pose_loss(
+                self.dense_pose, predictions.proposals, batch, people
+            )
+            total = total + self.dense_pose.weight * losses["dense_pose"]
+        return {**losses, "loss": total}, {"non_finite_costs": result.non_finite_costs}
 
-    def _warm_up(self, grounding: GroundingLoss, batch: Batch) -> Tensor:
-        """Loss of a batch in the warm-up, in which nothing behind the fusion is computed.
+    def _warm_up(self, grounding: GroundingLoss, batch: Batch, people: int) -> dict[str, Tensor]:
+        """Losses by name in the warm-up, in which nothing behind the fusion is computed.
 
         The tokens' poses are read from the fused tokens, as if the encoder changed nothing.
         """
         fused = self.model.fuse(*batch.inputs)
-        total = self._grounding_loss(grounding, fused.grounding, batch)
-        if self.dense_pose is not None:
-            proposals = self.model.query_selection.propose(
-                fused.tokens, fused.padding, fused.shapes, fused.valid_ratios
-            )
-            dense_pose = self._dense_pose_loss(self.dense_pose, proposals, batch)
-            total = (grounding.weight or 1.0) * total + self.dense_pose.weight * dense_pose
-        self._log_total(total, {}, len(batch))
-        return total
+        losses = {"grounding": _grounding_loss(grounding, fused.grounding, batch)}
+        if self.dense_pose is None:
+            return {**losses, "loss": losses["grounding"]}
+        proposals = self.model.query_selection.propose(
+            fused.tokens, fused.padding, fused.shapes, fused.valid_ratios
+        )
+        losses["dense_pose"] = self._dense_pose_loss(self.dense_pose, proposals, batch, people)
+        total = (grounding.weight or 1.0) * losses["grounding"]
+        return {**losses, "loss": total + self.dense_pose.weight * losses["dense_pose"]}
 
     def _dense_pose_loss(
-        self, loss: DensePoseLoss, proposals: TokenProposals, batch: Batch
+        self, loss: DensePoseLoss, proposals: TokenProposals, batch: Batch, people: int
     ) -> Tensor:
-        """The unweighted dense pose loss of a batch, logged."""
+        """The unweighted dense pose loss of a batch."""
         canvas = (batch.images.shape[-2], batch.images.shape[-1])
-        poses = self.model.query_selection.poses
-        value = loss(proposals, poses, batch.targets, canvas, self.instances)
-        self.log("train/dense_pose", value, batch_size=len(batch))
-        return value
+        return loss(proposals, self.model.query_selection.poses, batch.targets, canvas, people)
 
-    def _grounding_loss(
-        self, loss: GroundingLoss, prediction: GroundingPrediction | None, batch: Batch
-    ) -> Tensor:
-        """The unweighted grounding loss of a batch, logged."""
-        assert prediction is not None  # the constructor refuses fusions without
-        value = loss(prediction, batch.targets, batch.pictures)
-        self.log("train/grounding", value, batch_size=len(batch))
-        return value
-
-    def _log_total(self, total: Tensor, losses: Mapping[str, Tensor], size: int) -> None:
-        """Log what is trained on, and show it in the progress bar beside the main losses."""
-        self.log("train/loss", total, batch_size=size)
+    def _log(self, shared: SharedLosses, size: int) -> None:
+        """Log everything, and show what is trained on beside the main losses while it runs."""
+        for name, value in {**shared.counts, **shared.losses}.items():
+            self.log(f"train/{name}", value, batch_size=size)
+        losses = shared.losses
         shown = {name: losses[f"final/{name}"] for name in _SHOWN if f"final/{name}" in losses}
-        self.log_dict({"loss": total, **shown}, prog_bar=True, logger=False, batch_size=size)
+        progress = {"loss": losses["loss"], **shown}
+        self.log_dict(progress, prog_bar=True, logger=False, batch_size=size)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Leave a step out whose losses or gradients are not finite: it then has no gradients."""
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not self.finite.allow(self.global_step, self.parameters(), scaled):
+            optimizer.zero_grad()
+            self.log("train/skipped_steps", float(self.finite.skipped))
 
     def on_before_zero_grad(self, optimizer: Optimizer) -> None:
         """Forget the batches of the optimizer step before."""
@@ -213,6 +224,14 @@ class RefHumanModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how to rebuild the network, as plain values, beside its weights."""
         checkpoint[CONFIG_KEY] = portable_config(self.model_config, self.model)
+
+
+def _grounding_loss(
+    loss: GroundingLoss, prediction: GroundingPrediction | None, batch: Batch
+) -> Tensor:
+    """The unweighted grounding loss of a batch."""
+    assert prediction is not None  # the module's constructor refuses fusions without
+    return loss(prediction, batch.targets, batch.pictures)
 
 
 def parameter_table(model: torch.nn.Module) -> dict[str, int]:

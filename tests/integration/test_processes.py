@@ -1,0 +1,80 @@
+"""Several processes as one: validation, and a cluster of which a host is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import distributed
+
+from tests.composition import compose_eval
+from tests.processes import run_processes
+from uniphd.cli.evaluate import evaluate
+
+ROOT = Path(__file__).parents[2]
+
+
+def evaluate_and_count(folder: Path) -> tuple[dict[str, dict[str, float]], int]:
+    """The packaged network's metrics on seven people, and the number of collectives."""
+    collectives = []
+    gather = distributed.all_gather_object
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        collectives.append(arguments)
+        gather(*arguments, **options)
+
+    distributed.all_gather_object = counted
+    processes = int(os.environ["WORLD_SIZE"])
+    several = ("trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}")
+    config = compose_eval(
+        folder,
+        "ckpt=synthetic_cpu",
+        "data=synthetic",
+        "data.size=[96,96]",
+        "data.people=[2,3]",
+        "data.scene_seed=5",
+        "data.val_scenes=3",  # seven people
+        "data.drawers=1",
+        "data.val_batch_size=1",  # what else is in a batch changes an answer's last digits
+        "prompt=positional",
+        "callbacks=none",
+        "trainer.enable_progress_bar=false",
+        *(several if processes > 1 else ()),
+    )
+    return evaluate(config), len(collectives)
+
+
+@pytest.mark.slow
+def test_one_two_and_three_processes_find_the_same_to_the_last_digit(tmp_path: Path) -> None:
+    """Of seven people; the samplers of two and three processes repeat one or two of them."""
+    ((expected, none),) = run_processes(evaluate_and_count, 1, tmp_path / "1")
+    assert none == 0
+    assert expected["point"]["mIoU"] > 0.3
+    written = ("metrics.json", "point_keypoints.json", "scribble_segm.json")
+    for processes in (2, 3):
+        folder = tmp_path / str(processes)
+        for metrics, collectives in run_processes(evaluate_and_count, processes, folder):
+            assert repr(metrics) == repr(expected)  # NaN is not equal to itself
+            assert collectives == len(expected)  # one per kind of prompt, in every process
+        for name in written:
+            assert (folder / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_training_on_two_hosts_survives_the_death_of_one(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    script = ROOT / "tests" / "multinode" / "run.sh"
+    done = subprocess.run(
+        ["bash", str(script), str(tmp_path)], capture_output=True, text=True, env=environment
+    )
+    if done.returncode == 77:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    assert "resumed at step" in done.stdout

@@ -8,10 +8,8 @@ from pathlib import Path
 import hydra
 import lightning
 import torch
-import wandb
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from rich import print as rich_print
 
@@ -36,6 +34,7 @@ from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.training.callbacks.run_record import RunRecord
+from uniphd.training.loggers.continued import LogPositions, continue_logs
 from uniphd.training.module import RefHumanModule
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ def train(config: DictConfig) -> dict[str, float]:
     record = RunRecord(config.paths.output_dir, resolved(config))
     trainer: Trainer = build(
         config.trainer,
-        callbacks=[*build_nodes(config.callbacks), record],
+        callbacks=[*build_nodes(config.callbacks), record, LogPositions()],
         logger=build_nodes(config.logger),
     )
     if trainer.is_global_zero:
@@ -75,9 +74,9 @@ def train(config: DictConfig) -> dict[str, float]:
     if HydraConfig.initialized():
         processes = trainer.num_devices * trainer.num_nodes
         refuse_relaunch(HydraConfig.get().mode, processes, _started_outside(trainer))
+    if config.ckpt_path is not None and trainer.is_global_zero:
+        continue_logs(trainer.loggers, Path(config.ckpt_path))
     trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
-    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
-        wandb.finish()  # a sweep's next training in this process would go on with the same run
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -1,0 +1,79 @@
+"""`metrics.csv`, also of a run that was interrupted."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger
+
+from uniphd.training.loggers.interface import Continuation, LoggedRow
+
+
+class CsvLog(CSVLogger):
+    """Lightning's logger, but that a resumed run takes over the rows from before its checkpoint.
+
+    Lightning deletes the file of a folder that is used again. Here rows from after the checkpoint,
+    whose steps are trained anew, go, and those from before stay, or come along into another folder.
+    """
+
+    _rows = 0  # in the file
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.log_dir) / "metrics.csv"
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Append one row."""
+        super().log_metrics(dict(metrics), step)
+        self._rows += 1
+
+    def position(self, step: int) -> dict[str, Any]:
+        """The file and how many rows it has."""
+        return {"path": str(self.path.resolve()), "rows": self._rows}
+
+    def continue_from(self, start: Continuation) -> None:
+        """Write the rows from before; they are in memory, the file may be the one they are from."""
+        if not start.rows:
+            return
+        self.path.unlink(missing_ok=True)
+        for row in start.rows:
+            self.log_metrics(row.values, row.step)
+        self.save()
+
+
+def rows_before(step: int, position: Mapping[str, Any]) -> list[LoggedRow]:
+    """The rows of an interrupted run that its checkpoint was written after.
+
+    Args:
+        step: optimizer steps before the checkpoint.
+        position: of the `CsvLog` when it was written.
+
+    Returns:
+        The rows of earlier steps, and those that the file had by then: a validation between two
+        optimizer steps is logged at the one to come. Empty if there is no file any more.
+    """
+    path = Path(position.get("path", ""))
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [_parse(row) for row in csv.DictReader(file)]
+    count = position.get("rows", 0)
+    return [row for i, row in enumerate(rows) if row and (i < count or row.step < step)]
+
+
+def _parse(row: Mapping[str, str | None]) -> LoggedRow | None:
+    """A row without its empty fields; None for one that was cut off when the process died."""
+    filled = {name: value for name, value in row.items() if value and name != "step"}
+    try:
+        values = {name: _number(value) for name, value in filled.items()}
+        return LoggedRow(int(row["step"] or ""), values)
+    except (KeyError, ValueError):
+        return None
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)

@@ -15,7 +15,7 @@ from uniphd.models.backbone import Backbone
 GROUPS = {
     group: sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
     for group in (
-        *("augment", "backbone", "fusion", "grounding", "loss", "optim", "prompt"),
+        *("augment", "backbone", "fusion", "grounding", "logger", "loss", "optim", "prompt"),
         *("text_encoder", "trainer"),
     )
 }

@@ -34,7 +34,7 @@ from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.training.callbacks.run_record import RunRecord
-from uniphd.training.loggers.continued import LogPositions, continue_logs
+from uniphd.training.loggers.continued import ContinuedLogs, continue_logs
 from uniphd.training.module import RefHumanModule
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def train(config: DictConfig) -> dict[str, float]:
     record = RunRecord(config.paths.output_dir, resolved(config))
     trainer: Trainer = build(
         config.trainer,
-        callbacks=[*build_nodes(config.callbacks), record, LogPositions()],
+        callbacks=[*build_nodes(config.callbacks), record, ContinuedLogs()],
         logger=build_nodes(config.logger),
     )
     if trainer.is_global_zero:
@@ -74,9 +74,10 @@ def train(config: DictConfig) -> dict[str, float]:
     if HydraConfig.initialized():
         processes = trainer.num_devices * trainer.num_nodes
         refuse_relaunch(HydraConfig.get().mode, processes, _started_outside(trainer))
-    if config.ckpt_path is not None and trainer.is_global_zero:
-        continue_logs(trainer.loggers, Path(config.ckpt_path))
-    trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+    checkpoint = config.ckpt_path
+    if checkpoint is not None and trainer.is_global_zero:
+        continue_logs(trainer.loggers, Path(checkpoint))
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}

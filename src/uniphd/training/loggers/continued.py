@@ -11,21 +11,34 @@ from lightning.pytorch.loggers import Logger
 
 from uniphd.checkpoints.convert import read_pickle_safely
 from uniphd.training.loggers.csv_log import CsvLog, rows_before
-from uniphd.training.loggers.interface import Continuation, ContinuedLogger
+from uniphd.training.loggers.interface import (
+    Continuation,
+    ContinuedLogger,
+    StepwiseLogger,
+    logged_step,
+)
 
 LOGS_KEY = "uniphd_logs"
 """Where a training checkpoint holds the loggers' positions, by the names of their classes."""
 
 
-class LogPositions(Callback):
-    """Writes into every checkpoint where the loggers are."""
+class ContinuedLogs(Callback):
+    """Writes into every checkpoint where the loggers are, and tells them when a step is over."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """The steps before are complete: trained, and validated where they are."""
+        for logger in trainer.loggers:
+            if isinstance(logger, StepwiseLogger):
+                logger.complete(logged_step(trainer))
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Store the positions; plain values, which `weights_only` loading accepts."""
         checkpoint[LOGS_KEY] = {
-            type(logger).__name__: logger.position(trainer.global_step)
+            type(logger).__name__: logger.position()
             for logger in trainer.loggers
             if isinstance(logger, ContinuedLogger)
         }

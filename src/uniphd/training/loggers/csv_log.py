@@ -9,17 +9,23 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
 
-from uniphd.training.loggers.interface import Continuation, LoggedRow
+from uniphd.training.loggers.interface import Continuation, ContinuedLogger, LoggedRow
 
 
-class CsvLog(CSVLogger):
+class CsvLog(CSVLogger, ContinuedLogger):
     """Lightning's logger, but that a resumed run takes over the rows from before its checkpoint.
 
     Lightning deletes the file of a folder that is used again. Here rows from after the checkpoint,
     whose steps are trained anew, go, and those from before stay, or come along into another folder.
+
+    Args:
+        folder: of the file.
     """
 
-    _rows = 0  # in the file
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder, name="", version="")
+        self._rows = 0  # in the file
+        self._known: set[tuple[int | None, str]] = set()  # of the steps around the checkpoint
 
     @property
     def path(self) -> Path:
@@ -27,11 +33,17 @@ class CsvLog(CSVLogger):
         return Path(self.log_dir) / "metrics.csv"
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Append one row."""
-        super().log_metrics(dict(metrics), step)
-        self._rows += 1
+        """Append one row, but for what an interrupted validation had logged already."""
+        known = {name for name in metrics if name != "epoch" and (step, name) in self._known}
+        values = {name: value for name, value in metrics.items() if name not in known}
+        if not known or values.keys() - {"epoch"}:
+            super().log_metrics(values, step)
+            self._rows += 1
 
-    def position(self, step: int) -> dict[str, Any]:
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `run.json` has them."""
+
+    def position(self) -> dict[str, Any]:
         """The file and how many rows it has."""
         return {"path": str(self.path.resolve()), "rows": self._rows}
 
@@ -43,6 +55,8 @@ class CsvLog(CSVLogger):
         for row in start.rows:
             self.log_metrics(row.values, row.step)
         self.save()
+        last = [row for row in start.rows if row.step >= start.step - 1]
+        self._known = {(row.step, name) for row in last for name in row.values}
 
 
 def rows_before(step: int, position: Mapping[str, Any]) -> list[LoggedRow]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from lightning import Trainer
 from PIL import Image
@@ -31,7 +32,8 @@ class Continuation:
     """Where a resumed run goes on.
 
     Attributes:
-        step: the first step that is trained again.
+        step: optimizer steps before the checkpoint; the first one that is logged again. If the
+            checkpoint was written during a validation, that is, too, at the step before.
         rows: what the run logged before, in its order; empty where that is not known.
         position: what the logger's own `position` was when the checkpoint was written; empty where
             the run had no such logger.
@@ -42,32 +44,42 @@ class Continuation:
     position: Mapping[str, Any] = field(default_factory=dict)
 
 
-@runtime_checkable
-class ContinuedLogger(Protocol):
+class ContinuedLogger(ABC):
     """A logger whose record has every step once, however often the run is interrupted."""
 
-    def position(self, step: int) -> dict[str, Any]:
-        """Plain values for a checkpoint that is written after `step` steps."""
+    @abstractmethod
+    def position(self) -> dict[str, Any]:
+        """Plain values for a checkpoint, which `continue_from` gets back."""
 
+    @abstractmethod
     def continue_from(self, start: Continuation) -> None:
         """Go on with an interrupted run; called before anything is logged."""
 
 
-@runtime_checkable
-class PictureLogger(Protocol):
+class StepwiseLogger(ABC):
+    """A logger that holds a step back until all of it is logged."""
+
+    @abstractmethod
+    def complete(self, step: int) -> None:
+        """Nothing more is logged at the steps before this one."""
+
+
+class PictureLogger(ABC):
     """A logger that shows pictures."""
 
+    @abstractmethod
     def log_picture(self, name: str, picture: Image.Image, step: int) -> None:
         """Show one picture."""
 
+    @abstractmethod
     def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
         """Show photograph, prompt, prediction and annotation of every person."""
 
 
-@runtime_checkable
-class ModelLogger(Protocol):
+class ModelLogger(ABC):
     """A logger that keeps networks."""
 
+    @abstractmethod
     def log_model(self, folder: Path, alias: str, metadata: Mapping[str, Any]) -> None:
         """Keep a copy of a model folder.
 

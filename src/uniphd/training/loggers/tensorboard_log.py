@@ -11,11 +11,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from uniphd.errors import ConfigError
-from uniphd.training.loggers.interface import Continuation
+from uniphd.training.loggers.interface import Continuation, ContinuedLogger, PictureLogger
 from uniphd.visualization.contact_sheet import Row, contact_sheet
 
 
-class TensorBoardLog(TensorBoardLogger):
+class TensorBoardLog(TensorBoardLogger, ContinuedLogger, PictureLogger):
     """Lightning's logger with pictures; people are shown as contact sheets.
 
     Args:
@@ -42,7 +42,10 @@ class TensorBoardLog(TensorBoardLogger):
         """Show a contact sheet."""
         self.log_picture(name, contact_sheet(people), step)
 
-    def position(self, step: int) -> dict[str, Any]:
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `run.json` has them."""
+
+    def position(self) -> dict[str, Any]:
         """Nothing: the folder says it all."""
         return {}
 

@@ -11,17 +11,23 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from uniphd.training.loggers.interface import Continuation
+from uniphd.training.loggers.interface import (
+    Continuation,
+    ContinuedLogger,
+    ModelLogger,
+    PictureLogger,
+    StepwiseLogger,
+)
 from uniphd.training.loggers.wandb_files import last_step
 from uniphd.visualization.contact_sheet import Row, describe_prompt, draw_panels
 
 _STEP = "trainer/global_step"  # Lightning's name of the axis
 
 
-class WandbLog(WandbLogger):
+class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, PictureLogger, ModelLogger):
     """Lightning's logger with pictures and models, and W&B's steps are those of the training.
 
-    A step is sent as a whole, when the next one begins. W&B's history cannot be taken back, so a
+    A step is sent as a whole, when it is over. W&B's history cannot be taken back, so a
     resumed run leaves out what is there already, and sends again what was lost with a killed
     process. The run ends with the training: a sweep's next one in the same process is another.
 
@@ -44,9 +50,9 @@ class WandbLog(WandbLogger):
         # Lightning's own `offline` would stay set for the next training in this process.
         mode = "offline" if offline else None
         super().__init__(project=project, save_dir=save_dir, id=id, mode=mode, **options)
+        del self._wandb_init["anonymous"]  # W&B warns of it in every run, though it is None
         self._folders = [str(Path(save_dir).resolve())]  # of this run, the latest last
         self._first = 0  # step that W&B does not have yet
-        self._saved = 0  # steps before the last checkpoint
         self._step = 0  # of what waits
         self._waiting: dict[str, Any] = {}
 
@@ -54,6 +60,12 @@ class WandbLog(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Add to what is logged at a step."""
         self._add(metrics, self._step if step is None else step)
+
+    @rank_zero_only
+    def complete(self, step: int) -> None:
+        """Send what waits, unless it is of this step."""
+        if self._step < step:
+            self._send()
 
     @rank_zero_only
     def log_picture(self, name: str, picture: Image.Image, step: int) -> None:
@@ -72,9 +84,8 @@ class WandbLog(WandbLogger):
         artifact.add_dir(str(folder))
         self.experiment.log_artifact(artifact, aliases=["latest", alias])
 
-    def position(self, step: int) -> dict[str, Any]:
+    def position(self) -> dict[str, Any]:
         """The run's id, and the folders that its files are in."""
-        self._saved = step
         return {"id": self.version, "folders": self._folders}
 
     def continue_from(self, start: Continuation) -> None:
@@ -89,14 +100,10 @@ class WandbLog(WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run.
-
-        A step that failed may be incomplete; unless it came before the last checkpoint, it is left
-        to the run that resumes.
-        """
+        """End the run; a step in which it failed is left to the run that resumes."""
         if self._experiment is None:
             return
-        if status == "success" or self._step < self._saved:
+        if status == "success":
             self._send()
         self._id = self.version
         self._experiment.finish(exit_code=0 if status == "success" else 1)

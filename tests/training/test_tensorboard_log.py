@@ -45,6 +45,7 @@ def test_another_folder_gets_what_was_before(tmp_path: Path) -> None:
     logger.continue_from(Continuation(4, [LoggedRow(step, {"run": 1}) for step in range(4)]))
     log(logger, range(4, 6), run=2)
     assert scalars(tmp_path) == [(step, 1 if step < 4 else 2) for step in range(6)]
+    assert all(path.name.startswith("events.out") for path in tmp_path.iterdir())
 
 
 def test_pictures_are_stored_as_they_are(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from uniphd.errors import ConfigError
@@ -41,6 +42,11 @@ class TensorBoardLog(TensorBoardLogger, ContinuedLogger, PictureLogger):
     def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
         """Show a contact sheet."""
         self.log_picture(name, contact_sheet(people), step)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what is logged; Lightning writes an empty `hparams.yaml`, too."""
+        self.experiment.flush()
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: `run.json` has them."""

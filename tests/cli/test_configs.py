@@ -15,8 +15,8 @@ from uniphd.models.backbone import Backbone
 GROUPS = {
     group: sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
     for group in (
-        *("augment", "backbone", "dense_pose", "fusion", "grounding", "loss", "optim"),
-        *("prompt", "text_encoder", "trainer"),
+        *("augment", "backbone", "dense_pose", "fusion", "grounding", "logger", "loss"),
+        *("optim", "prompt", "text_encoder", "trainer"),
     )
 }
 CHOICES = [f"{group}={name}" for group, names in GROUPS.items() for name in names]

@@ -8,10 +8,8 @@ from pathlib import Path
 import hydra
 import lightning
 import torch
-import wandb
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from rich import print as rich_print
 
@@ -38,6 +36,7 @@ from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.ops.backend import resolve_backend
 from uniphd.training.callbacks.run_record import RunRecord
+from uniphd.training.loggers.continued import ContinuedLogs, continue_logs
 from uniphd.training.module import RefHumanModule
 from uniphd.training.processes import explain_lost_processes
 
@@ -70,7 +69,7 @@ def train(config: DictConfig) -> dict[str, float]:
     record = RunRecord(config.paths.output_dir, resolved(config))
     trainer: Trainer = build(
         config.trainer,
-        callbacks=[*build_nodes(config.callbacks), record],
+        callbacks=[*build_nodes(config.callbacks), record, ContinuedLogs()],
         logger=build_nodes(config.logger),
     )
     if trainer.is_global_zero:
@@ -79,12 +78,13 @@ def train(config: DictConfig) -> dict[str, float]:
     require_processes(processes)
     if HydraConfig.initialized():
         refuse_relaunch(HydraConfig.get().mode, processes, _started_outside(trainer))
+    checkpoint = config.ckpt_path
+    if checkpoint is not None and trainer.is_global_zero:
+        continue_logs(trainer.loggers, Path(checkpoint))
     # Before the processes meet: whoever compiles would keep the others waiting for their time-out.
     resolve_backend(trainer.strategy.root_device.type, required=False)
     with explain_lost_processes():
-        trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
-    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
-        wandb.finish()  # a sweep's next training in this process would go on with the same run
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}

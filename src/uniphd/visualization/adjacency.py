@@ -6,11 +6,13 @@ Shapes: H heads, S = 18 slots: the instance, then the 17 keypoints.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from uniphd.keypoints import FLIP_ORDER, NUM_KEYPOINTS, SKELETON
@@ -48,6 +50,13 @@ def draw_adjacency(matrix: Tensor, title: str = "") -> Figure:
     axes.set_ylabel("slot")
     axes.set_title(title)
     return figure
+
+
+def adjacency_picture(matrix: Tensor, title: str = "") -> Image.Image:
+    """The heat map of `draw_adjacency` as an RGB picture."""
+    file = BytesIO()
+    draw_adjacency(matrix, title).savefig(file, format="png", dpi=100)
+    return Image.open(file).convert("RGB")
 
 
 def mean_by_relation(matrix: Tensor) -> dict[str, float]:

@@ -24,7 +24,7 @@ from uniphd.visualization.panels import (
 from uniphd.visualization.text import load_font
 from uniphd.visualization.view import around
 
-__all__ = ["Body", "Row", "contact_sheet"]
+__all__ = ["Body", "Row", "contact_sheet", "describe_prompt", "draw_panels"]
 
 _PHOTO: Size = (360, 480)  # of the panel that shows the whole photograph
 _PERSON: Size = (360, 360)  # of the panels that enlarge the person
@@ -112,15 +112,29 @@ def contact_sheet(rows: Sequence[Row], *, columns: int = 1) -> Image.Image:
     return sheet
 
 
-def _draw_row(row: Row) -> Image.Image:
-    """The three panels of a row and their captions."""
+def draw_panels(row: Row) -> tuple[Image.Image, Image.Image, Image.Image]:
+    """The photograph with its prompt, the prediction and the annotation of a row."""
     truth = (row.annotation.keypoints, row.annotation.visible)
     region = around([row.prediction.mask, row.annotation.mask], truth, _PERSON)
-    photograph = photo_panel(row.image, row.prompt, region, _PHOTO)
+    return (
+        photo_panel(row.image, row.prompt, region, _PHOTO),
+        body_panel(row.image, row.prediction, region, _PERSON),
+        body_panel(row.image, row.annotation, region, _PERSON),
+    )
+
+
+def describe_prompt(prompt: Prompt) -> str:
+    """A text prompt in quotes; of another prompt, its kind."""
+    return f"“{prompt.text}”" if isinstance(prompt, TextPrompt) else f"{prompt.kind} prompt"
+
+
+def _draw_row(row: Row) -> Image.Image:
+    """The three panels of a row and their captions."""
+    photograph, prediction, annotation = draw_panels(row)
     columns = (
-        (photograph, _describe_prompt(row.prompt), row.title),
-        (body_panel(row.image, row.prediction, region, _PERSON), _describe_scores(row), ""),
-        (body_panel(row.image, row.annotation, region, _PERSON), _describe(row.annotation), ""),
+        (photograph, describe_prompt(row.prompt), row.title),
+        (prediction, _describe_scores(row), ""),
+        (annotation, _describe(row.annotation), ""),
     )
     captions = [caption_panel(text, note, panel.width) for panel, text, note in columns]
     height = _PHOTO[0] + max(caption.height for caption in captions)
@@ -129,10 +143,6 @@ def _draw_row(row: Row) -> Image.Image:
         strip.paste(panel, (left, 0))
         strip.paste(caption, (left, panel.height))
     return strip
-
-
-def _describe_prompt(prompt: Prompt) -> str:
-    return f"“{prompt.text}”" if isinstance(prompt, TextPrompt) else f"{prompt.kind} prompt"
 
 
 def _describe_scores(row: Row) -> str:

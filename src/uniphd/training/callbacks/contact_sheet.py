@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
-from PIL import Image
 from torch import Tensor
 
-from uniphd.data.annotations import ReferredPerson
-from uniphd.inference.postprocess import Answers
-from uniphd.losses.keypoints import object_keypoint_similarity
-from uniphd.metrics.mask_iou import mask_overlap
-from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, PromptBatch, ScribblePrompt, TextPrompt
-from uniphd.structures import Batch, Size
-from uniphd.visualization.contact_sheet import Body, Row, contact_sheet
+from uniphd.structures import Batch
+from uniphd.training.first_people import FirstPeople
+from uniphd.visualization.contact_sheet import contact_sheet
 
 
 class ContactSheet(Callback):
@@ -31,12 +24,11 @@ class ContactSheet(Callback):
 
     def __init__(self, folder: str | Path, people: int = 8) -> None:
         self.folder = Path(folder)
-        self.people = people
-        self.rows: dict[str, list[Row]] = defaultdict(list)
+        self.people = FirstPeople(people)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the rows of the validation before."""
-        self.rows.clear()
+        self.people.rows.clear()
 
     def on_validation_batch_end(
         self,
@@ -48,78 +40,11 @@ class ContactSheet(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the best answer to each of the first pictures."""
-        if not (trainer.is_global_zero and isinstance(outputs, Mapping)):
-            return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        people = {person.image_id: person for person in data.val_records}
-        rows = self.rows[data.val_prompts[dataloader_idx]]
-        for index, (image_id, answers) in enumerate(
-            zip(batch.image_ids, outputs["answers"], strict=True)
-        ):
-            if len(rows) < self.people:
-                person = people[image_id]
-                prompt = prompt_in_photograph(batch, index, person.caption)
-                rows.append(_row(person, data.read(person), prompt, answers))
+        if trainer.is_global_zero:
+            self.people.collect(trainer, outputs, batch, dataloader_idx)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheets."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for kind, rows in self.rows.items():
+        for kind, rows in self.people.rows.items():
             contact_sheet(rows).save(self.folder / f"{kind}.jpg", quality=90)
-
-
-def prompt_in_photograph(batch: Batch, index: int, caption: str) -> Prompt:
-    """One picture's prompt of a batch, in the pixels of the original photograph.
-
-    Args:
-        batch: a collated batch.
-        index: the picture's place in it.
-        caption: the text of the prompt, which a batch holds only as token ids.
-    """
-    prompts = batch.prompts
-    kind = prompts.kinds[index]
-    scale = _scale_to_original(batch.sizes[index], batch.original_sizes[index])
-    if kind == "text":
-        return TextPrompt(caption)
-    if kind == "box":
-        box = prompts.boxes[prompts.rows("box").index(index)].cpu()
-        return BoxPrompt(box * scale.repeat(2))
-    points = _stroke(prompts, index) * scale
-    return PointPrompt(points[0]) if kind == "point" else ScribblePrompt(points)
-
-
-def _stroke(prompts: PromptBatch, index: int) -> Tensor:
-    """The points (P, 2) of one picture's click or scribble."""
-    row = prompts.rows("point", "scribble").index(index)
-    return prompts.points[row][~prompts.points_padding[row]].cpu()
-
-
-def _scale_to_original(size: Size, original: Size) -> Tensor:
-    """Factor (2,) for (x, y) from the resized to the original picture."""
-    return torch.tensor([original[1] / size[1], original[0] / size[0]])
-
-
-def _row(person: ReferredPerson, photograph: Image.Image, prompt: Prompt, answers: Answers) -> Row:
-    """The row of one person with the best answer."""
-    keypoints = answers.keypoints[0].float().cpu()
-    truth = torch.from_numpy(person.keypoints).float()
-    labelled = truth[:, 2] > 0
-    true_mask = person.mask().astype(bool)
-    mask = torch.zeros(true_mask.shape, dtype=torch.bool)
-    if answers.masks is not None:
-        mask = answers.masks[0].cpu()
-    visible = answers.visibility[0].cpu() > 0.5
-    overlap = mask_overlap(mask.numpy(), true_mask)
-    similarity = object_keypoint_similarity(
-        keypoints, truth[:, :2], labelled.float(), torch.tensor(person.area)
-    )
-    return Row(
-        title=f"{person.file_name} · image id {person.image_id}",
-        image=photograph,
-        prompt=prompt,
-        prediction=Body(keypoints.numpy(), visible.numpy(), mask.numpy()),
-        annotation=Body(truth[:, :2].numpy(), labelled.numpy(), true_mask),
-        score=float(answers.scores[0]),
-        iou=overlap.iou,
-        oks=float(similarity),
-    )

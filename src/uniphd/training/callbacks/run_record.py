@@ -19,6 +19,8 @@ RUN_KEY = "uniphd_run"
 class RunRecord(Callback):
     """Writes `run.json` before the first step, and the same into every checkpoint.
 
+    Loggers that have a place for it, such as W&B, get the configuration.
+
     The contents are those of `uniphd.training.provenance.describe_run` and `devices`: the names of
     this machine's, and how many processes train together.
 
@@ -32,7 +34,7 @@ class RunRecord(Callback):
         self.record = describe_run(config)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the devices, which the trainer chose, and write the file."""
+        """Add the devices, which the trainer chose, write the file, and tell the loggers."""
         self.record["devices"] = {
             "names": _device_names(trainer, self.record["versions"]["processor"]),
             "processes": trainer.world_size,
@@ -41,6 +43,8 @@ class RunRecord(Callback):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.record, indent=2, ensure_ascii=False)
             self.path.write_text(text + "\n", encoding="utf-8")
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.record["config"])
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -1,0 +1,1 @@
+"""Loggers that show pictures, keep models and go on where a checkpoint was written."""

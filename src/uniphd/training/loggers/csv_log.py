@@ -1,0 +1,93 @@
+"""`metrics.csv`, also of a run that was interrupted."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger
+
+from uniphd.training.loggers.interface import Continuation, ContinuedLogger, LoggedRow
+
+
+class CsvLog(CSVLogger, ContinuedLogger):
+    """Lightning's logger, but that a resumed run takes over the rows from before its checkpoint.
+
+    Lightning deletes the file of a folder that is used again. Here rows from after the checkpoint,
+    whose steps are trained anew, go, and those from before stay, or come along into another folder.
+
+    Args:
+        folder: of the file.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder, name="", version="")
+        self._rows = 0  # in the file
+        self._known: set[tuple[int | None, str]] = set()  # of the steps around the checkpoint
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.log_dir) / "metrics.csv"
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Append one row, but for what an interrupted validation had logged already."""
+        known = {name for name in metrics if name != "epoch" and (step, name) in self._known}
+        values = {name: value for name, value in metrics.items() if name not in known}
+        if not known or values.keys() - {"epoch"}:
+            super().log_metrics(values, step)
+            self._rows += 1
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `run.json` has them."""
+
+    def position(self) -> dict[str, Any]:
+        """The file and how many rows it has."""
+        return {"path": str(self.path.resolve()), "rows": self._rows}
+
+    def continue_from(self, start: Continuation) -> None:
+        """Write the rows from before; they are in memory, the file may be the one they are from."""
+        if not start.rows:
+            return
+        self.path.unlink(missing_ok=True)
+        for row in start.rows:
+            self.log_metrics(row.values, row.step)
+        self.save()
+        last = [row for row in start.rows if row.step >= start.step - 1]
+        self._known = {(row.step, name) for row in last for name in row.values}
+
+
+def rows_before(step: int, position: Mapping[str, Any]) -> list[LoggedRow]:
+    """The rows of an interrupted run that its checkpoint was written after.
+
+    Args:
+        step: optimizer steps before the checkpoint.
+        position: of the `CsvLog` when it was written.
+
+    Returns:
+        The rows of earlier steps, and those that the file had by then: a validation between two
+        optimizer steps is logged at the one to come. Empty if there is no file any more.
+    """
+    path = Path(position.get("path", ""))
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [_parse(row) for row in csv.DictReader(file)]
+    count = position.get("rows", 0)
+    return [row for i, row in enumerate(rows) if row and (i < count or row.step < step)]
+
+
+def _parse(row: Mapping[str, str | None]) -> LoggedRow | None:
+    """A row without its empty fields; None for one that was cut off when the process died."""
+    filled = {name: value for name, value in row.items() if value and name != "step"}
+    try:
+        values = {name: _number(value) for name, value in filled.items()}
+        return LoggedRow(int(row["step"] or ""), values)
+    except (KeyError, ValueError):
+        return None
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)

@@ -82,7 +82,12 @@ def test_a_run_without_the_fusion_that_it_needs_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize("fusion", ["attention", "none"])
 def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) -> None:
     """As ablations do: nothing of the grounding or of the other fusion is left over."""
-    overrides = [f"experiment={experiment}", f"fusion={fusion}", "grounding=none", "dense_pose=none"]
+    overrides = [
+        f"experiment={experiment}",
+        f"fusion={fusion}",
+        "grounding=none",
+        "dense_pose=none",
+    ]
     overrides += ["model.query_selection.prompt_as_query=false"]
     if experiment != "synthetic_cpu":
         overrides += ["data.root=unused"]

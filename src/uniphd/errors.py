@@ -23,3 +23,7 @@ class CheckpointError(UniPHDError):
 
 class ConfigError(UniPHDError):
     """A configuration value is unknown or contradicts another one."""
+
+
+class StorageError(UniPHDError):
+    """A file of the run cannot be written: the disk is full, or the folder is not writable."""

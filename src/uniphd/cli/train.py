@@ -30,12 +30,15 @@ from uniphd.cli.configuration import (
 )
 from uniphd.cli.multirun import refuse_relaunch, sweep_result
 from uniphd.cli.resolved import resolved, write_resolved
+from uniphd.cli.resuming import checkpoint_to_resume, full_disk_is_an_error
 from uniphd.data.loading import PeopleDataModule
 from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
+from uniphd.training.callbacks.exact_resume import ExactResume
 from uniphd.training.callbacks.run_record import RunRecord
+from uniphd.training.checkpoint_io import DurableCheckpointIO
 from uniphd.training.module import RefHumanModule
 
 log = logging.getLogger(__name__)
@@ -67,15 +70,19 @@ def train(config: DictConfig) -> dict[str, float]:
     record = RunRecord(config.paths.output_dir, resolved(config))
     trainer: Trainer = build(
         config.trainer,
-        callbacks=[*build_nodes(config.callbacks), record],
+        callbacks=[*build_nodes(config.callbacks), record, ExactResume()],
         logger=build_nodes(config.logger),
+        plugins=[DurableCheckpointIO()],
     )
     if trainer.is_global_zero:
         write_resolved(config)
     if HydraConfig.initialized():
         processes = trainer.num_devices * trainer.num_nodes
         refuse_relaunch(HydraConfig.get().mode, processes, _started_outside(trainer))
-    trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+    with full_disk_is_an_error(config.paths.output_dir):
+        trainer.fit(
+            module, datamodule=data, ckpt_path=checkpoint_to_resume(config), weights_only=True
+        )
     if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
         wandb.finish()  # a sweep's next training in this process would go on with the same run
     if module.results and trainer.is_global_zero:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from uniphd.training.files import replacing
 from uniphd.training.provenance import describe_run
 
 RUN_KEY = "uniphd_run"
@@ -38,9 +39,9 @@ class RunRecord(Callback):
             "processes": trainer.world_size,
         }
         if trainer.is_global_zero:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.record, indent=2, ensure_ascii=False)
-            self.path.write_text(text + "\n", encoding="utf-8")
+            with replacing(self.path) as file:
+                file.write(f"{text}\n".encode())
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -47,7 +47,8 @@ OVERRIDES = (
     "sizes.encoder_layers=1", "sizes.decoder_layers=2",
     "text_encoder.config.hidden_size=32", "text_encoder.config.intermediate_size=32",
     "callbacks.progress_bar=null", "callbacks.contact_sheet=null", "callbacks.curves=null",
-    "callbacks.learning_rate=null", "callbacks.last.every_n_steps=2", "optim.scheduler.warmup_steps=2", "print_summary=false",
+    "callbacks.learning_rate=null", "callbacks.last.every_n_steps=2",
+    "optim.scheduler.warmup_steps=2", "print_summary=false",
     "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1", "logger=none",
     "trainer.val_check_interval=6", f"trainer.max_steps={STEPS}", "ckpt_path=last",
 )  # fmt: skip

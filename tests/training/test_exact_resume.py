@@ -140,23 +140,27 @@ def fit(
 
 
 SCHEDULES = {
-    "steps, validation within epochs": dict(
-        max_steps=11, val_check_interval=3, check_val_every_n_epoch=None
-    ),
-    "steps, validation at epochs' ends": dict(
-        max_steps=8, val_check_interval=4, check_val_every_n_epoch=None
-    ),
-    "steps, no validation": dict(max_steps=8, limit_val_batches=0, check_val_every_n_epoch=None),
-    "epochs": dict(max_epochs=3),
-    "epochs, no validation": dict(max_epochs=3, limit_val_batches=0),
-    "epochs, validation twice in each": dict(max_epochs=2, val_check_interval=2),
-    "epochs, validation every second": dict(max_epochs=4, batches=2, check_val_every_n_epoch=2),
-    "a limited epoch": dict(max_epochs=3, limit_train_batches=3),
-    "accumulation": dict(
-        max_steps=8, batches=5, accumulate_grad_batches=2, val_check_interval=3,
-        check_val_every_n_epoch=None,
-    ),
-    "rare saving": dict(max_epochs=2, every_n_steps=3),
+    "steps, validation within epochs": {
+        "max_steps": 11, "val_check_interval": 3, "check_val_every_n_epoch": None
+    },
+    "steps, validation at epochs' ends": {
+        "max_steps": 8, "val_check_interval": 4, "check_val_every_n_epoch": None
+    },
+    "steps, no validation": {
+        "max_steps": 8, "limit_val_batches": 0, "check_val_every_n_epoch": None
+    },
+    "epochs": {"max_epochs": 3},
+    "epochs, no validation": {"max_epochs": 3, "limit_val_batches": 0},
+    "epochs, validation twice in each": {"max_epochs": 2, "val_check_interval": 2},
+    "epochs, validation every second": {
+        "max_epochs": 4, "batches": 2, "check_val_every_n_epoch": 2
+    },
+    "a limited epoch": {"max_epochs": 3, "limit_train_batches": 3},
+    "accumulation": {
+        "max_steps": 8, "batches": 5, "accumulate_grad_batches": 2, "val_check_interval": 3,
+        "check_val_every_n_epoch": None,
+    },
+    "rare saving": {"max_epochs": 2, "every_n_steps": 3},
 }  # fmt: skip
 
 
@@ -201,7 +205,7 @@ def test_with_loading_processes(tmp_path: Path) -> None:
 )
 def test_a_finished_run_can_be_made_longer(tmp_path: Path, stop: int, validation: Any) -> None:
     """At step 4 and 8 an epoch ends; a run that ended there used to leave most of an epoch out."""
-    options = dict(val_check_interval=3, check_val_every_n_epoch=None) | validation
+    options = {"val_check_interval": 3, "check_val_every_n_epoch": None} | validation
     events, _, _ = fit(tmp_path / "whole", max_steps=10, **options)
     part, _, _ = fit(tmp_path / "part", max_steps=stop, **options)
     rest, _, _ = fit(tmp_path / "rest", tmp_path / "part" / "last.ckpt", max_steps=10, **options)

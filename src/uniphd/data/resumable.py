@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from uniphd.data.dataset import EpochSampler, Sample
 
-# What schedulers ask a job to stop with: SIGTERM when they take the machine away, SIGUSR1 as Slurm's
-# `--signal=USR1@300` before the time limit. Windows has no SIGUSR1.
+# What schedulers ask a job to stop with: SIGTERM when they take the machine away, SIGUSR1 some time
+# before its end (Slurm's `--signal=USR1@300`). Windows has no SIGUSR1.
 STOP_SIGNALS: tuple[int, ...] = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )

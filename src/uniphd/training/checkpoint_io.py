@@ -37,7 +37,12 @@ class DurableCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         keep = None if path in self._damaged else previous_of(path)
         with replacing(path, keep) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # in which torch hides what the file said
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         self._damaged.discard(path)
 
     def load_checkpoint(
@@ -68,7 +73,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 def previous_of(path: Path) -> Path | None:
-    """Where the checkpoint is that `path` replaced: `previous.ckpt` for `last.ckpt`, else nowhere."""
+    """Where the checkpoint is that `path` replaced: kept of `last.ckpt` alone."""
     return path.with_name("previous.ckpt") if path.name == "last.ckpt" else None
 
 

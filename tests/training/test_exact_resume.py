@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from tests.equality import differences
 from uniphd.data.dataset import Draw, EpochSampler
 from uniphd.data.resumable import ResumableLoader
 from uniphd.training.callbacks.ema import ExponentialMovingAverage
@@ -181,17 +182,17 @@ def test_every_checkpoint_continues_the_run(tmp_path: Path, schedule: dict[str, 
         rest, _, resumed = fit(tmp_path / copy.stem, copy, **schedule)
         assert rest == events[happened:], copy.stem
         for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
-            torch.testing.assert_close(resumed[part], last[part], rtol=0, atol=0)
+            assert differences(resumed[part], last[part]) == []
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 def test_with_loading_processes(tmp_path: Path) -> None:
     schedule = SCHEDULES["steps, validation within epochs"]
     events, copies, _ = fit(tmp_path, **schedule)
-    for happened, copy in copies[2::4]:
-        rest, _, _ = fit(tmp_path / copy.stem, copy, workers=2, **schedule)
-        assert rest == events[happened:]
+    happened, copy = copies[-4]  # in the third epoch
+    rest, _, _ = fit(tmp_path / "rest", copy, workers=2, **schedule)
+    assert len({event[1] for event in rest if event[0] == "train"}) == 1
+    assert rest == events[happened:]
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,18 @@ class ResumableLoader(DataLoader[Sample]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches of an epoch; after `load_state_dict`, once, those that were left of it."""
-        self._handed_out, self._first = self._first, 0
-        cast(EpochSampler, self.sampler).skip = self._handed_out * (self.batch_size or 1)
-        return self._counted(super().__iter__())
+        first, self._first = self._first, 0
+        return self._batches(first)
 
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
+    def _batches(self, first: int) -> Iterator[Any]:
+        """Begin to load when the first batch is asked for, by when the sampler knows the epoch.
+
+        A loader with processes begins at once otherwise, which in a resumed run is before Lightning
+        calls `set_epoch`: it would load the first epoch's data again.
+        """
+        cast(EpochSampler, self.sampler).skip = first * (self.batch_size or 1)
+        self._handed_out = first
+        for batch in super().__iter__():
             self._handed_out += 1
             yield batch
 

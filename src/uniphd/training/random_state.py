@@ -34,7 +34,8 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 def _collect(device: torch.device) -> dict[str, Any]:
-    name, keys, *rest = np.random.get_state(legacy=True)
+    numpy_state: Any = np.random.get_state()
+    name, keys, *rest = numpy_state
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), *rest),

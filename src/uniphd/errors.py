@@ -27,3 +27,7 @@ class ConfigError(UniPHDError):
 
 class TrainingError(UniPHDError):
     """A training cannot go on: its loss is not finite, or one of its processes is lost."""
+
+
+class StorageError(UniPHDError):
+    """A file of the run cannot be written: the disk is full, or the folder is not writable."""

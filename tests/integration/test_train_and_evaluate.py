@@ -11,8 +11,10 @@ import torch
 
 import uniphd
 from tests.composition import TINY, compose_eval, compose_train
+from tests.equality import differences
 from uniphd.cli.evaluate import evaluate
 from uniphd.cli.train import train
+from uniphd.errors import ConfigError
 
 SMALL = (
     *TINY,
@@ -47,7 +49,11 @@ def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path) -> None:
         assert 0 <= metrics[f"val/{kind}/mIoU"] <= 1
     checkpoints = tmp_path / "run" / "checkpoints"
     last = checkpoints / "last.ckpt"
-    assert {path.name for path in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in checkpoints.iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    }
     assert {p.stem for p in (tmp_path / "run" / "pictures").iterdir()} == {
         "text",
         "point",
@@ -78,13 +84,21 @@ def test_same_seed_same_losses(tmp_path: Path, refhuman_folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_resumed_run_continues_as_if_never_stopped(tmp_path: Path, refhuman_folder: Path) -> None:
-    run(tmp_path / "whole", refhuman_folder, 8)
-    run(tmp_path / "part", refhuman_folder, 4)
+    """Stopped within an epoch of two steps; dropout and the average of the weights go on, too."""
+    options = ("model.prompt_encoder.dropout=0.3", "callbacks=[default,ema]")
+    run(tmp_path / "whole", refhuman_folder, 6, *options)
+    run(tmp_path / "part", refhuman_folder, 3, *options)
     last = tmp_path / "part" / "checkpoints" / "last.ckpt"
-    run(tmp_path / "rest", refhuman_folder, 8, f"ckpt_path={last}")
+    run(tmp_path / "rest", refhuman_folder, 6, *options, f"ckpt_path={last}")
     whole, rest = losses(tmp_path / "whole"), losses(tmp_path / "rest")
-    assert sorted(rest) == list(range(8))  # the first half comes along into the new folder
+    assert sorted(rest) == list(range(6))  # the first half comes along into the new folder
     assert rest == whole
+    ends = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("whole", "rest")
+    ]
+    for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+        assert differences(ends[1][part], ends[0][part]) == []
 
 
 def test_a_training_checkpoint_is_a_model_too(tmp_path: Path, refhuman_folder: Path) -> None:
@@ -108,3 +122,19 @@ def test_starting_from_other_weights(tmp_path: Path, refhuman_folder: Path) -> N
 def test_without_validation_the_last_state_is_kept(tmp_path: Path, refhuman_folder: Path) -> None:
     run(tmp_path, refhuman_folder, 2, "data.val_file=null")
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:Experiment logs directory")
+def test_the_same_command_starts_and_resumes(tmp_path: Path, refhuman_folder: Path) -> None:
+    options = ("data.val_file=null", "ckpt_path=last", "callbacks.curves=null")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    for steps in (2, 3):
+        run(tmp_path, refhuman_folder, steps, *options)
+        assert torch.load(last, weights_only=True)["global_step"] == steps
+    assert torch.load(last.with_name("previous.ckpt"), weights_only=True)["global_step"] == 2
+    (tmp_path / "csv" / "metrics.csv").unlink()
+    last.unlink()
+    run(tmp_path, refhuman_folder, 3, *options)
+    assert list(losses(tmp_path)) == [2]
+    with pytest.raises(ConfigError, match=r"ckpt_path=last needs callbacks\.last"):
+        run(tmp_path, refhuman_folder, 3, "callbacks=none", "ckpt_path=last")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.composition import TINY, compose_train
+from tests.equality import differences
 from uniphd.cli.configuration import build, config_dir
 from uniphd.cli.train import train
 from uniphd.losses.criterion import SetCriterion
@@ -81,11 +84,51 @@ def as_before() -> Iterator[None]:
 @pytest.mark.usefixtures("as_before")
 def test_deterministic_training(tmp_path: Path, refhuman_folder: Path) -> None:
     options = ("trainer=deterministic", "trainer.accelerator=cpu", "data.val_file=null")
-    steps = ("trainer.log_every_n_steps=1", "trainer.max_steps=2")
-    first, second = (run(tmp_path / n, refhuman_folder, *options, *steps) for n in "ab")
+    steps = ("trainer.log_every_n_steps=1", "trainer.max_steps=2", "callbacks=[default,ema]")
+    recorder = BackwardOperators()
+    with recorder:
+        first = run(tmp_path / "a", refhuman_folder, *options, *steps, "callbacks.curves=null")
+    second = run(tmp_path / "b", refhuman_folder, *options, *steps, "callbacks.curves=null")
     assert torch.are_deterministic_algorithms_enabled()
     assert first == second
     assert len([row for row in first if row["train/loss"]]) == 2
+    checkpoints = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in "ab"
+    ]
+    for content in checkpoints:
+        del content["uniphd_run"], content["callbacks"]  # dates and folders
+    assert differences(*checkpoints) == []
+    listed = (config_dir() / "trainer" / "deterministic.yaml").read_text()
+    assert {name for name in recorder.seen if name in RANDOM_ON_CUDA} == set(
+        re.findall(r"\w+_backward\b", listed)
+    )
+
+
+# Operators for which PyTorch has no deterministic CUDA kernel (torch.use_deterministic_algorithms).
+RANDOM_ON_CUDA = {
+    "_adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d_backward",
+    "grid_sampler_2d_backward",
+    "grid_sampler_3d_backward",
+    "nll_loss2d_forward",
+    "reflection_pad2d_backward",
+    "upsample_bicubic2d_backward",
+    "upsample_bilinear2d_backward",
+    "upsample_linear1d_backward",
+}
+
+
+class BackwardOperators(TorchDispatchMode):
+    """Notes the names of all operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(func._schema.name.partition("::")[2])
+        return func(*args, **(kwargs or {}))
 
 
 def test_overfitting_validates_on_what_it_trains_on() -> None:

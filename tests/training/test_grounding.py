@@ -214,7 +214,6 @@ def run(folder: Path, root: Path, steps: int, *overrides: str) -> dict[int, dict
         "data.eval_transform.max_size=96",
         "data.batch_size=2",
         "data.val_file=null",
-        "model.prompt_encoder.dropout=0",  # a resumed run draws other numbers
         "callbacks=none",
         "optim.scheduler.warmup_steps=1",
         "optim.scheduler.total_steps=8",

@@ -27,6 +27,7 @@ _NOISE = (
     r"The number of training batches .* is smaller than the logging interval",
     r"The '.*_dataloader' does not have many workers",
     r"The dirpath has changed from",
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run writes there again
     r"It is recommended to use `self.log\('val/.*sync_dist",  # all processes compute the same
     r"Grad strides do not match bucket view strides",  # channels-last weights of a backbone
 )

@@ -29,13 +29,16 @@ from uniphd.cli.configuration import (
 from uniphd.cli.launch import is_first_process, keep_one_log, require_processes
 from uniphd.cli.multirun import refuse_relaunch, sweep_result
 from uniphd.cli.resolved import resolved, write_resolved
+from uniphd.cli.resuming import checkpoint_to_resume, full_disk_is_an_error
 from uniphd.data.loading import PeopleDataModule
 from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.ops.backend import resolve_backend
+from uniphd.training.callbacks.exact_resume import ExactResume
 from uniphd.training.callbacks.run_record import RunRecord
+from uniphd.training.checkpoint_io import DurableCheckpointIO
 from uniphd.training.loggers.continued import ContinuedLogs, continue_logs
 from uniphd.training.module import RefHumanModule
 from uniphd.training.processes import explain_lost_processes
@@ -66,11 +69,13 @@ def train(config: DictConfig) -> dict[str, float]:
     data: PeopleDataModule = build(config.data, tokenize=tokenize)
     if not data.validates:
         _train_without_validation(config)
+    checkpoint_io = DurableCheckpointIO()
     record = RunRecord(config.paths.output_dir, resolved(config))
     trainer: Trainer = build(
         config.trainer,
-        callbacks=[*build_nodes(config.callbacks), record, ContinuedLogs()],
+        callbacks=[*build_nodes(config.callbacks), record, ContinuedLogs(), ExactResume()],
         logger=build_nodes(config.logger),
+        plugins=[checkpoint_io],
     )
     if trainer.is_global_zero:
         write_resolved(config)
@@ -78,12 +83,12 @@ def train(config: DictConfig) -> dict[str, float]:
     require_processes(processes)
     if HydraConfig.initialized():
         refuse_relaunch(HydraConfig.get().mode, processes, _started_outside(trainer))
-    checkpoint = config.ckpt_path
+    checkpoint = checkpoint_to_resume(config)
     if checkpoint is not None and trainer.is_global_zero:
-        continue_logs(trainer.loggers, Path(checkpoint))
+        continue_logs(trainer.loggers, checkpoint_io.load_checkpoint(checkpoint))
     # Before the processes meet: whoever compiles would keep the others waiting for their time-out.
     resolve_backend(trainer.strategy.root_device.type, required=False)
-    with explain_lost_processes():
+    with explain_lost_processes(), full_disk_is_an_error(config.paths.output_dir):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))

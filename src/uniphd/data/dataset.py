@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
@@ -110,7 +111,12 @@ class EpochSampler(DistributedSampler[Any]):
         dataset: what the indices are of.
         shuffle: whether to permute, differently in every epoch.
         seed: of the permutation, the same in every process.
+
+    Attributes:
+        skip: how many of an epoch's first draws are left out, when it is resumed in the middle.
     """
+
+    skip = 0
 
     def __init__(self, dataset: Dataset[Sample], shuffle: bool, seed: int = 0) -> None:
         running = distributed.is_available() and distributed.is_initialized()
@@ -124,8 +130,12 @@ class EpochSampler(DistributedSampler[Any]):
 
     def __iter__(self) -> Iterator[Draw]:
         """This process's draws of the epoch that `set_epoch` named."""
-        for index in super().__iter__():
+        for index in islice(self._order(), self.skip, None):
             yield Draw(self.epoch, index)
+
+    def _order(self) -> Iterator[int]:
+        """This process's indices of the whole epoch."""
+        return super().__iter__()
 
 
 class PhotographSampler(EpochSampler):
@@ -146,13 +156,12 @@ class PhotographSampler(EpochSampler):
             photographs.setdefault(person.file_name, []).append(index)
         self._photographs = list(photographs.values())
 
-    def __iter__(self) -> Iterator[Draw]:
-        """This process's draws of the epoch that `set_epoch` named; neighbouring ones."""
+    def _order(self) -> Iterator[int]:
+        """This process's indices of the whole epoch; neighbouring ones."""
         order = list(range(len(self._photographs)))
         if self.shuffle:
             Random(f"photographs/{self.seed}/{self.epoch}").shuffle(order)
         people = [index for place in order for index in self._photographs[place]]
         people += people[: self.total_size - len(people)]
         first = self.rank * self.num_samples
-        for index in people[first : first + self.num_samples]:
-            yield Draw(self.epoch, index)
+        return iter(people[first : first + self.num_samples])

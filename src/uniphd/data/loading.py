@@ -15,6 +15,7 @@ from uniphd.data.collate import Collate
 from uniphd.data.dataset import EpochSampler, PhotographSampler, RefHumanDataset, Sample
 from uniphd.data.images import ReadPhotograph
 from uniphd.data.prompts import DrawPrompt, FixedPrompt
+from uniphd.data.resumable import ResumableLoader, leave_stopping_to_the_main_process
 from uniphd.data.transforms import Transform
 from uniphd.errors import ConfigError
 from uniphd.prompts import PromptKind, Tokenize
@@ -147,7 +148,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         self, dataset: RefHumanDataset, batch_size: int, sampler: EpochSampler, persistent: bool
     ) -> DataLoader[Sample]:
         # A generator of its own: loading must not advance the global one, which the model uses.
-        return DataLoader(
+        return ResumableLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -155,6 +156,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
             collate_fn=self._collate,
             pin_memory=self.pin_memory,
             persistent_workers=persistent,
+            worker_init_fn=leave_stopping_to_the_main_process,
             generator=torch.Generator().manual_seed(self.seed),
         )
 

@@ -131,7 +131,8 @@ class QuerySelection(nn.Module):
             (..., K, 2) keypoints as fractions of the picture.
         """
         offsets = self.keypoint_mlp(features).unflatten(-1, (NUM_KEYPOINTS, 2)).float()
-        return (centres.unsqueeze(-2) + offsets).sigmoid()
+        keypoints: Tensor = (centres.unsqueeze(-2) + offsets).sigmoid()
+        return keypoints
 
 
 def token_proposals(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from uniphd.training.files import replacing
 from uniphd.training.provenance import describe_run
 
 RUN_KEY = "uniphd_run"
@@ -40,9 +41,9 @@ class RunRecord(Callback):
             "processes": trainer.world_size,
         }
         if trainer.is_global_zero:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.record, indent=2, ensure_ascii=False)
-            self.path.write_text(text + "\n", encoding="utf-8")
+            with replacing(self.path) as file:
+                file.write(f"{text}\n".encode())
         for logger in trainer.loggers:
             logger.log_hyperparams(self.record["config"])
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
-from uniphd.checkpoints.convert import read_pickle_safely
 from uniphd.training.loggers.csv_log import CsvLog, rows_before
 from uniphd.training.loggers.interface import (
     Continuation,
@@ -44,18 +42,14 @@ class ContinuedLogs(Callback):
         }
 
 
-def continue_logs(loggers: Sequence[Logger], checkpoint: Path) -> None:
+def continue_logs(loggers: Sequence[Logger], checkpoint: Mapping[str, Any]) -> None:
     """Let loggers go on with the run of a checkpoint; for the one process that logs.
 
     Args:
         loggers: that have not logged anything yet.
-        checkpoint: that training is to resume from.
-
-    Raises:
-        CheckpointError: it cannot be read.
+        checkpoint: the content of the file that training is to resume from.
     """
-    content = read_pickle_safely(checkpoint)
-    step, positions = int(content["global_step"]), content.get(LOGS_KEY, {})
+    step, positions = int(checkpoint["global_step"]), checkpoint.get(LOGS_KEY, {})
     rows = rows_before(step, positions.get(CsvLog.__name__, {}))
     for logger in loggers:
         if isinstance(logger, ContinuedLogger):

@@ -1,0 +1,67 @@
+"""A loader that can begin an epoch in the middle, and whose processes do not die before it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any, cast
+
+from torch.utils.data import DataLoader
+
+from uniphd.data.dataset import EpochSampler, Sample
+
+# What schedulers ask a job to stop with: SIGTERM when they take the machine away, SIGUSR1 some time
+# before its end (Slurm's `--signal=USR1@300`). Windows has no SIGUSR1.
+STOP_SIGNALS: tuple[int, ...] = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+class ResumableLoader(DataLoader[Sample]):
+    """Knows how many batches of the epoch it has handed out, and can leave as many out.
+
+    Lightning stores the state of a loader that has one in its checkpoints. The order of an epoch
+    and each of its samples depend on nothing but the seed, so the number of batches is all there is
+    to know. Its sampler is an `EpochSampler`.
+    """
+
+    _handed_out = 0
+    _first = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches of an epoch; after `load_state_dict`, once, those that were left of it."""
+        first, self._first = self._first, 0
+        return self._batches(first)
+
+    def _batches(self, first: int) -> Iterator[Any]:
+        """Begin to load when the first batch is asked for, by when the sampler knows the epoch.
+
+        A loader with processes begins at once otherwise, which in a resumed run is before Lightning
+        calls `set_epoch`: it would load the first epoch's data again.
+        """
+        cast(EpochSampler, self.sampler).skip = first * (self.batch_size or 1)
+        self._handed_out = first
+        for batch in super().__iter__():
+            self._handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch were handed out."""
+        return {"batches": self._handed_out}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin the next pass behind so many batches."""
+        self._first = state_dict["batches"]
+
+
+def leave_stopping_to_the_main_process(worker: int) -> None:
+    """Ignore `STOP_SIGNALS` in a process that loads data.
+
+    Schedulers signal every process of a job. A loading process that dies of it would end the
+    training with an error before its state is saved; loading ends when the main process does.
+
+    Args:
+        worker: number of the loading process.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

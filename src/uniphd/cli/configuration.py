@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from torch import nn
@@ -28,6 +30,7 @@ _NOISE = (
     r"The dirpath has changed from",
     r"It is recommended to use `self.log\('val/.*sync_dist",  # all processes compute the same
 )
+_ADVERTISEMENTS = ("litlogger", "TPU available: False")
 
 
 def config_dir() -> Path:
@@ -87,7 +90,7 @@ def silence_noise() -> None:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
+        lambda record: not any(text in record.getMessage() for text in _ADVERTISEMENTS)
     )
 
 
@@ -107,7 +110,11 @@ def exit_on_user_error(command: str) -> Iterator[None]:
     """End the program with one sentence, not a traceback, where the user can mend the cause."""
     try:
         yield
-    except UniPHDError as error:
+    except InstantiationException as error:  # of a node within a node
+        if isinstance(error.__cause__, UniPHDError):
+            sys.exit(f"{command}: {error.__cause__}")
+        raise
+    except (UniPHDError, MisconfigurationException) as error:
         sys.exit(f"{command}: {error}")
 
 

@@ -12,6 +12,7 @@ from rich import print as rich_print
 
 from uniphd.checkpoints.load import load_model, read_checkpoint
 from uniphd.cli.allocator import keep_freed_memory
+from uniphd.cli.combinations import refuse_quantized_gpu
 from uniphd.cli.configuration import (
     build,
     build_nodes,
@@ -21,6 +22,7 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
+from uniphd.cli.overrides import explain_overrides
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
@@ -38,6 +40,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
         Metrics by prompt kind and name.
     """
     require_values(config)
+    refuse_quantized_gpu(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model_config, _ = read_checkpoint(Path(config.ckpt))
     for key, value in model_config.preprocessing.items():
@@ -75,7 +78,8 @@ def main() -> None:
     keep_freed_memory()
     fill_resolvers()
     silence_noise()
-    _hydra_main()
+    with explain_overrides("uniphd-eval", "eval"):
+        _hydra_main()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ from torch import nn
 from uniphd.checkpoints.store import ModelConfig
 from uniphd.errors import ConfigError, UniPHDError
 from uniphd.models.build import build_model
+from uniphd.models.tokenizer import HuggingFaceTokenizer
 from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import Tokenize
 from uniphd.training.module import parameter_table
 
 _NOISE = (
@@ -67,6 +69,17 @@ def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
         },
     )
     return cast(UniPHD, build_model(plain)), model_config
+
+
+def load_tokenizer(tokenize: Tokenize, data: DictConfig) -> None:
+    """Load a tokenizer's files where the data have sentences, which `data` says.
+
+    Raises:
+        ConfigError: they cannot be loaded.
+    """
+    sentences = "text" in data.val_prompts or data.prompt_sampler.text
+    if sentences and isinstance(tokenize, HuggingFaceTokenizer):
+        tokenize.load()
 
 
 def fill_resolvers() -> None:

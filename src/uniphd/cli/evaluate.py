@@ -19,6 +19,7 @@ from uniphd.cli.configuration import (
     config_dir,
     exit_on_user_error,
     fill_resolvers,
+    load_tokenizer,
     require_values,
     silence_noise,
 )
@@ -53,6 +54,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
         config.module, model=model, criterion=None, model_config=model_config
     )
     tokenize = build_tokenizer(model_config.tokenizer)
+    load_tokenizer(tokenize, config.data)
     data: LightningDataModule = build(config.data, tokenize=tokenize)
     trainer: Trainer = build(config.trainer, callbacks=build_nodes(config.callbacks), logger=False)
     trainer.validate(module, datamodule=data, verbose=False)

@@ -25,6 +25,7 @@ from uniphd.cli.configuration import (
     config_dir,
     exit_on_user_error,
     fill_resolvers,
+    load_tokenizer,
     parameter_report,
     require_values,
     silence_noise,
@@ -56,6 +57,7 @@ def train(config: DictConfig) -> dict[str, float]:
     require_values(config)
     refuse_impossible(config)
     tokenize = build_tokenizer(resolved(config.tokenizer))
+    load_tokenizer(tokenize, config.data)
     data: PeopleDataModule = build(config.data, tokenize=tokenize)
     if not data.validates or config.trainer.limit_val_batches == 0:
         _train_without_validation(config)

@@ -57,6 +57,7 @@ def test_compiling_is_in_place(network: UniPHD) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler's
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled_parts_agree_without_a_graph_break(network: UniPHD, backend: str) -> None:
     """`fullgraph` makes a graph break an error."""
@@ -67,7 +68,6 @@ def test_compiled_parts_agree_without_a_graph_break(network: UniPHD, backend: st
         (96, 128, [LONG, POINT, SHORT]),
         (128, 96, [SHORT, SHORT, POINT, LONG, LONG]),
     ):
-        torch.manual_seed(1)  # of dropout, which compiled code draws in the same order
         expected = results(written.eval(), height, width, prompts)
         actual = results(network.eval(), height, width, prompts)
         assert len(actual) == len(expected) > 100

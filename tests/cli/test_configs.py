@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from tests.composition import compose_eval, compose_train
-from uniphd.cli.configuration import build, config_dir, require_values
+from uniphd.cli.configuration import build, config_dir, load_tokenizer, require_values
 from uniphd.errors import ConfigError
 from uniphd.models.backbone import Backbone
+from uniphd.models.text_encoder import TextEncoder
+from uniphd.models.tokenizer import HashTokenizer, HuggingFaceTokenizer
 
 GROUPS = {
     group: sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
@@ -33,8 +36,6 @@ def test_every_group_is_overridden_by_its_plain_name(choice: str, tmp_path: Path
 @pytest.mark.parametrize("name", [name for name in GROUPS["backbone"] if name != "timm"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_backbones_have_the_channels_that_their_file_says(name: str) -> None:
-    import torch
-
     node = compose_train(None, f"backbone={name}", "data.root=unused").backbone
     with torch.device("meta"):
         backbone = build(node, pretrained=False)
@@ -74,6 +75,28 @@ def test_what_must_be_given_is_named(tmp_path: Path) -> None:
     require_values(compose_eval(tmp_path, "ckpt=some", "data.root=some"))
 
 
-def test_unknown_keys_are_refused() -> None:
-    with pytest.raises(Exception, match="learning_rate"):
-        compose_train(None, "optim.learning_rate=1", "data.root=unused")
+def test_tokenizers_are_loaded_where_there_are_sentences(tmp_path: Path) -> None:
+    nowhere = HuggingFaceTokenizer(str(tmp_path))
+    for prompt in ("text", "all"):
+        data = compose_eval(None, f"prompt={prompt}").data
+        load_tokenizer(HashTokenizer(), data)
+        with pytest.raises(ConfigError, match="--tokenizer DIR"):
+            load_tokenizer(nowhere, data)
+    load_tokenizer(nowhere, compose_eval(None, "prompt=positional").data)
+
+
+def test_minilm_has_the_size_that_its_file_says() -> None:
+    """The published configuration of sentence-transformers/all-MiniLM-L6-v2."""
+    published = {
+        **{"model_type": "bert", "hidden_size": 384, "intermediate_size": 1536},
+        **{"num_hidden_layers": 6, "num_attention_heads": 12, "vocab_size": 30522},
+    }
+    node = compose_train(None, "text_encoder=minilm", "data.root=unused").text_encoder
+    with torch.device("meta"):
+        encoder = TextEncoder(config=published, sentence=node.sentence)
+    assert encoder.hidden_size == 384
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    without_pooler = 22_713_216 - 384 * 385
+    assert count == without_pooler
+    text = (config_dir() / "text_encoder" / "minilm.yaml").read_text()
+    assert f"{count / 1e6:.1f} M parameters" in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -59,6 +61,16 @@ def test_a_rule_that_matches_nothing_is_an_error(
         parameter_groups(tiny_network.named_parameters(), 1e-4, 0.0, [rule])
 
 
+def test_an_optional_rule_may_match_nothing(tiny_network: UniPHD) -> None:
+    named = dict(tiny_network.named_parameters())
+    rule = {"pattern": r"\.adjacency$", "lr": 0.5, "optional": True}
+    groups = parameter_groups(named.items(), 1e-4, 0.0, [rule])
+    assert [group["lr"] for group in groups].count(0.5) == 1
+    without = {name: value for name, value in named.items() if "adjacency" not in name}
+    (group,) = parameter_groups(without.items(), 1e-4, 0.0, [rule])
+    assert (group["name"], group["lr"]) == ("default", 1e-4)
+
+
 def test_warmup_then_cosine_to_zero() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     schedule = warmup_cosine(optimizer, warmup_steps=10, total_steps=110)
@@ -73,7 +85,20 @@ def test_warmup_then_cosine_to_zero() -> None:
     assert rates[-1] < 1e-3
 
 
-def test_schedule_without_an_end() -> None:
+def test_a_cosine_over_the_whole_run() -> None:
+    rates = []
+    for lengths in ({"run_steps": 40}, {"run_steps": math.inf, "total_steps": 40}):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        schedule = warmup_cosine(optimizer, warmup_steps=10, **lengths)
+        for _ in range(25):
+            optimizer.step()
+            schedule.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize("run_steps", [10, math.inf])
+def test_a_cosine_needs_an_end_after_its_warmup(run_steps: float) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     with pytest.raises(ConfigError, match=r"trainer\.max_steps"):
-        warmup_cosine(optimizer, warmup_steps=10, total_steps=-1)
+        warmup_cosine(optimizer, warmup_steps=10, run_steps=run_steps)

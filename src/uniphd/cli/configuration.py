@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from torch import nn
@@ -19,7 +21,9 @@ from uniphd.checkpoints.store import ModelConfig
 from uniphd.cli.launch import run_id
 from uniphd.errors import ConfigError, UniPHDError
 from uniphd.models.build import build_model
+from uniphd.models.tokenizer import HuggingFaceTokenizer
 from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import Tokenize
 from uniphd.training.module import parameter_table
 
 _NOISE = (
@@ -28,9 +32,11 @@ _NOISE = (
     r"The '.*_dataloader' does not have many workers",
     r"The dirpath has changed from",
     r"Checkpoint directory .* exists and is not empty",  # a resumed run writes there again
+    r"The .grad attribute of a Tensor that is not a leaf",  # torch.compile's own look at it
     r"It is recommended to use `self.log\('val/.*sync_dist",  # all processes compute the same
     r"Grad strides do not match bucket view strides",  # channels-last weights of a backbone
 )
+_ADVERTISEMENTS = ("litlogger", "TPU available: False")
 
 
 def config_dir() -> Path:
@@ -69,6 +75,17 @@ def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
     return cast(UniPHD, build_model(plain)), model_config
 
 
+def load_tokenizer(tokenize: Tokenize, data: DictConfig) -> None:
+    """Load a tokenizer's files where the data have sentences, which `data` says.
+
+    Raises:
+        ConfigError: they cannot be loaded.
+    """
+    sentences = "text" in data.val_prompts or data.prompt_sampler.text
+    if sentences and isinstance(tokenize, HuggingFaceTokenizer):
+        tokenize.load()
+
+
 def fill_resolvers() -> None:
     """Register the interpolations that the configuration files use."""
     OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
@@ -91,7 +108,7 @@ def silence_noise() -> None:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
+        lambda record: not any(text in record.getMessage() for text in _ADVERTISEMENTS)
     )
 
 
@@ -111,7 +128,11 @@ def exit_on_user_error(command: str) -> Iterator[None]:
     """End the program with one sentence, not a traceback, where the user can mend the cause."""
     try:
         yield
-    except UniPHDError as error:
+    except InstantiationException as error:  # of a node within a node
+        if isinstance(error.__cause__, UniPHDError):
+            sys.exit(f"{command}: {error.__cause__}")
+        raise
+    except (UniPHDError, MisconfigurationException) as error:
         sys.exit(f"{command}: {error}")
 
 

@@ -12,16 +12,19 @@ from rich import print as rich_print
 
 from uniphd.checkpoints.load import load_model, read_checkpoint
 from uniphd.cli.allocator import keep_freed_memory
+from uniphd.cli.combinations import refuse_quantized_gpu
 from uniphd.cli.configuration import (
     build,
     build_nodes,
     config_dir,
     exit_on_user_error,
     fill_resolvers,
+    load_tokenizer,
     require_values,
     silence_noise,
 )
 from uniphd.cli.launch import keep_one_log, require_processes
+from uniphd.cli.overrides import explain_overrides
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
@@ -41,6 +44,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
         Metrics by prompt kind and name.
     """
     require_values(config)
+    refuse_quantized_gpu(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model_config, _ = read_checkpoint(Path(config.ckpt))
     for key, value in model_config.preprocessing.items():
@@ -53,6 +57,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
         config.module, model=model, criterion=None, model_config=model_config
     )
     tokenize = build_tokenizer(model_config.tokenizer)
+    load_tokenizer(tokenize, config.data)
     data: LightningDataModule = build(config.data, tokenize=tokenize)
     trainer: Trainer = build(config.trainer, callbacks=build_nodes(config.callbacks), logger=False)
     require_processes(trainer.num_devices * trainer.num_nodes)
@@ -82,7 +87,8 @@ def main() -> None:
     keep_freed_memory()
     fill_resolvers()
     silence_noise()
-    _hydra_main()
+    with explain_overrides("uniphd-eval", "eval"):
+        _hydra_main()
 
 
 if __name__ == "__main__":

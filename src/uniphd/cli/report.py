@@ -10,7 +10,8 @@ from pathlib import Path
 from uniphd.errors import UniPHDError
 from uniphd.reports.plots import draw_metrics
 from uniphd.reports.published import published_models
-from uniphd.reports.runs import Run, RunError, find_runs, read_run
+from uniphd.reports.run_log import RunError
+from uniphd.reports.runs import Run, find_runs, read_run
 from uniphd.reports.table import make_table, to_csv, to_markdown
 
 

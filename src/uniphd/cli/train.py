@@ -15,6 +15,7 @@ from rich import print as rich_print
 
 from uniphd.checkpoints.load import read_checkpoint
 from uniphd.cli.allocator import keep_freed_memory
+from uniphd.cli.combinations import refuse_impossible
 from uniphd.cli.configuration import (
     build,
     build_network,
@@ -22,18 +23,21 @@ from uniphd.cli.configuration import (
     config_dir,
     exit_on_user_error,
     fill_resolvers,
+    load_tokenizer,
     parameter_report,
     require_values,
     silence_noise,
 )
 from uniphd.cli.launch import is_first_process, keep_one_log, require_processes
 from uniphd.cli.multirun import refuse_relaunch, sweep_result
+from uniphd.cli.overrides import explain_overrides
 from uniphd.cli.resolved import resolved, write_resolved
 from uniphd.cli.resuming import checkpoint_to_resume, full_disk_is_an_error
 from uniphd.data.loading import PeopleDataModule
 from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
+from uniphd.models.compilation import compile_parts
 from uniphd.models.uniphd import UniPHD
 from uniphd.ops.backend import resolve_backend
 from uniphd.training.callbacks.exact_resume import ExactResume
@@ -56,21 +60,15 @@ def train(config: DictConfig) -> dict[str, float]:
         The last logged value of every metric.
     """
     require_values(config)
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
-    network, model_config = build_network(config)
-    if config.print_summary and is_first_process():
-        rich_print(parameter_report(network))
-    if config.init_from is not None:
-        _initialise(network, config.init_from)
-    module: RefHumanModule = build(
-        config.module, model=network, criterion=build(config.loss), model_config=model_config
-    )
-    tokenize = build_tokenizer(model_config.tokenizer)
+    refuse_impossible(config)
+    tokenize = build_tokenizer(resolved(config.tokenizer))
+    load_tokenizer(tokenize, config.data)
     data: PeopleDataModule = build(config.data, tokenize=tokenize)
-    if not data.validates:
+    if not data.validates or config.trainer.limit_val_batches == 0:
         _train_without_validation(config)
     checkpoint_io = DurableCheckpointIO()
-    record = RunRecord(config.paths.output_dir, resolved(config))
+    plain = resolved(config)
+    record = RunRecord(config.paths.output_dir, plain)
     trainer: Trainer = build(
         config.trainer,
         callbacks=[*build_nodes(config.callbacks), record, ContinuedLogs(), ExactResume()],
@@ -78,7 +76,7 @@ def train(config: DictConfig) -> dict[str, float]:
         plugins=[checkpoint_io],
     )
     if trainer.is_global_zero:
-        write_resolved(config)
+        write_resolved(plain, config.paths.output_dir)
     processes = trainer.num_devices * trainer.num_nodes
     require_processes(processes)
     if HydraConfig.initialized():
@@ -88,11 +86,28 @@ def train(config: DictConfig) -> dict[str, float]:
         continue_logs(trainer.loggers, checkpoint_io.load_checkpoint(checkpoint))
     # Before the processes meet: whoever compiles would keep the others waiting for their time-out.
     resolve_backend(trainer.strategy.root_device.type, required=False)
+    module = _build_module(config)
     with explain_lost_processes(), full_disk_is_an_error(config.paths.output_dir):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _build_module(config: DictConfig) -> RefHumanModule:
+    """Network and losses, as the configuration and its seed say."""
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    network, model_config = build_network(config)
+    if config.print_summary and is_first_process():
+        rich_print(parameter_report(network))
+    if config.init_from is not None:
+        _initialise(network, config.init_from)
+    if config.compile is not None:
+        compile_parts(network, mode=config.compile)
+    module: RefHumanModule = build(
+        config.module, model=network, criterion=build(config.loss), model_config=model_config
+    )
+    return module
 
 
 def _started_outside(trainer: Trainer) -> bool:
@@ -105,10 +120,15 @@ def _train_without_validation(config: DictConfig) -> None:
     """Ask for no validation, and for no checkpoint that is best in one.
 
     Raises:
-        ConfigError: training is to stop early, which validations decide.
+        ConfigError: training is to stop early, or a sweep to be told a metric, as validations say.
     """
-    if (config.callbacks or {}).get("early_stopping") is not None:
-        raise ConfigError("Early stopping needs a validation; give data.val_file, or leave it out.")
+    stopping = (config.callbacks or {}).get("early_stopping")
+    if stopping is not None or config.optimized_metric is not None:
+        needs = "Early stopping" if stopping is not None else "optimized_metric"
+        raise ConfigError(
+            f"{needs} needs a validation, which data.val_file=null and trainer.limit_val_batches=0 "
+            "leave out."
+        )
     config.trainer.limit_val_batches = 0
     if "best" in (config.callbacks or {}):
         config.callbacks.best = None
@@ -138,7 +158,8 @@ def _hydra_main(config: DictConfig) -> float | None:
 def main() -> None:
     """Run the command."""
     _prepare_process()
-    _hydra_main()
+    with explain_overrides("uniphd-train", "train"):
+        _hydra_main()
 
 
 def _prepare_process() -> None:

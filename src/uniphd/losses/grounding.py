@@ -101,16 +101,22 @@ class GroundingLoss:
         lengths = [height * width for height, width in prediction.shapes]
         logits = at_least_float32(prediction.logits).split(lengths, dim=1)
         valid = (~prediction.padding).to(logits[0].dtype).split(lengths, dim=1)
-        picture = torch.tensor(pictures).to(masks.device, non_blocking=True)
-        shared = picture.unsqueeze(1) == picture
+        shared = self._shared(pictures, masks.device)
         losses = []
         for level in self.levels:
             covered = coverage(masks, prediction.shapes[level])
             loss = self._token_loss(logits[level], covered, valid[level])
-            if self.choice_weight:
+            if shared is not None:
                 loss = loss + self.choice_weight * choice_loss(logits[level], covered, shared)
             losses.append(loss)
         return torch.stack(losses).mean()
+
+    def _shared(self, pictures: Sequence[int], device: torch.device) -> Tensor | None:
+        """(B, B) bool, whether two prompts share their picture; None where no choice is made."""
+        if not self.choice_weight:
+            return None
+        picture = torch.tensor(pictures).to(device, non_blocking=True)
+        return picture.unsqueeze(1) == picture
 
     def _token_loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Loss of one level: logits, target and valid (1 or 0) are (B, s)."""

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+NORM_GROUPS = 32
+"""Groups of the norms, which divide C."""
+
 
 class ChannelMapper(nn.Module):
     """1x1 convolutions for the given maps, then 3x3 stride-2 convolutions for further levels.
 
     Args:
         in_channels: channels of the maps, finest first.
-        hidden_dim: C.
+        hidden_dim: C, a multiple of `NORM_GROUPS`.
         num_levels: levels to give; every level beyond the maps halves the one before, the first of
             them taken from the last map itself.
     """
@@ -43,4 +46,4 @@ def _projection(in_channels: int, out_channels: int, kernel: int) -> nn.Sequenti
     convolution = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2)
     nn.init.xavier_uniform_(convolution.weight)
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-    return nn.Sequential(convolution, nn.GroupNorm(32, out_channels))
+    return nn.Sequential(convolution, nn.GroupNorm(NORM_GROUPS, out_channels))

@@ -76,8 +76,9 @@ def _pretrained(name: str) -> nn.Module:
     try:
         model: nn.Module = AutoModel.from_pretrained(name)
     except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"The language model '{name}' cannot be loaded: {error} Give the path of a local "
+            f"The language model '{name}' cannot be loaded ({reason}). Give the path of a local "
             "folder with its files, or choose text_encoder=tiny, which needs none."
         ) from error
     return model

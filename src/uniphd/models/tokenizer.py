@@ -56,7 +56,7 @@ class HuggingFaceTokenizer:
         max_length: longer texts are cut to this many tokens.
 
     Raises:
-        ConfigError: at the first text, when its files cannot be loaded.
+        ConfigError: its files cannot be loaded, when `load` or the first text asks for them.
     """
 
     def __init__(self, name: str = "roberta-base", max_length: int = 128) -> None:
@@ -74,6 +74,10 @@ class HuggingFaceTokenizer:
         )
         return encoded["input_ids"], encoded["attention_mask"]
 
+    def load(self) -> None:
+        """Load the files now: a failure in a loading process would not be one sentence."""
+        _ = self._tokenizer
+
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         """Loaded on first use, so that positional prompts need no tokenizer files."""
@@ -82,8 +86,10 @@ class HuggingFaceTokenizer:
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.name)
         except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(
-                f"The tokenizer '{self.name}' cannot be loaded: {error} Give the path of a local "
-                "folder with its files as tokenizer.name (or --tokenizer of uniphd-convert)."
+                f"The tokenizer '{self.name}' cannot be loaded ({reason}). Name a local folder "
+                "with its files: tokenizer.name=DIR in a training; for a converted checkpoint run "
+                "uniphd-convert again, with --tokenizer DIR."
             ) from error
         return tokenizer

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from uniphd.errors import UniPHDError
+from uniphd.reports.run_log import RunError, read_metrics
 
 _CONFIG = ".hydra/config.yaml"
 _METRICS = "csv/metrics.csv"
-
-
-class RunError(UniPHDError):
-    """A folder is no run, or not one that can be compared."""
 
 
 @dataclass(frozen=True)
@@ -137,21 +133,10 @@ def _load_yaml(path: Path) -> Any:
 
 
 def _read_validations(path: Path) -> tuple[Validation, ...]:
-    """Every row of metrics.csv with validation metrics; of a step that was repeated, the last."""
-    validations: dict[int, Validation] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                metrics = {
-                    name.removeprefix("val/"): float(value)
-                    for name, value in row.items()
-                    if name.startswith("val/") and value
-                }
-                if metrics:
-                    step = int(row["step"])
-                    validations[step] = Validation(step, metrics)
-    except OSError as error:
-        raise RunError(f"{path} cannot be read; train with logger=csv or logger=wandb.") from error
-    except (ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:
-        raise RunError(f"{path} is damaged ({error}); leave the run out.") from error
-    return tuple(validations[step] for step in sorted(validations))
+    """Every step of metrics.csv with validation metrics; of one that was repeated, the last."""
+    validations: dict[int, dict[str, float]] = defaultdict(dict)
+    for name, points in read_metrics(path).items():
+        if name.startswith("val/"):
+            for step, value in points:
+                validations[step][name.removeprefix("val/")] = value
+    return tuple(Validation(step, validations[step]) for step in sorted(validations))

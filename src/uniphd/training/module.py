@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ class RefHumanModule(LightningModule):
         criterion: the loss.
         model_config: how to rebuild the network; stored in checkpoints.
         optimizer: parameter groups -> optimizer.
-        scheduler: optimizer -> learning rate schedule, or None for a constant rate.
+        scheduler: optimizer -> learning rate schedule, or None for a constant rate. One that has an
+            argument `run_steps` is given the run's number of optimizer steps.
         lr: base learning rate.
         weight_decay: base weight decay.
         rules: exceptions by parameter name, see `parameter_groups`.
@@ -69,7 +71,7 @@ class RefHumanModule(LightningModule):
         criterion: SetCriterion,
         model_config: ModelConfig,
         optimizer: Callable[[list[dict[str, Any]]], Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        scheduler: Callable[..., LRScheduler] | None = None,
         lr: float = 1e-4,
         weight_decay: float = 1e-4,
         rules: Sequence[Mapping[str, Any]] = (),
@@ -218,7 +220,11 @@ class RefHumanModule(LightningModule):
         optimizer = self.make_optimizer(groups)
         if self.make_scheduler is None:
             return optimizer
-        schedule = {"scheduler": self.make_scheduler(optimizer), "interval": self.interval}
+        arguments = {}
+        if "run_steps" in inspect.signature(self.make_scheduler).parameters:
+            arguments["run_steps"] = self.trainer.estimated_stepping_batches
+        scheduler = self.make_scheduler(optimizer, **arguments)
+        schedule = {"scheduler": scheduler, "interval": self.interval}
         return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

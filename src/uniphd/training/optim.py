@@ -1,7 +1,8 @@
-"""Parameter groups by name: which parameters learn how fast."""
+"""Which parameters learn how fast: parameter groups by name, and schedules."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,7 +27,8 @@ def parameter_groups(
         lr: learning rate of parameters that no rule names.
         weight_decay: of the same.
         rules: each has a regular expression `pattern` that is searched in the parameter's name, and
-            `lr` or `weight_decay` or both; the first rule that matches decides.
+            `lr` or `weight_decay` or both; the first rule that matches decides. A rule with
+            `optional: true` may match nothing.
 
     Returns:
         Groups with `name`, `params`, `lr` and `weight_decay`; empty ones are left out.
@@ -37,10 +39,11 @@ def parameter_groups(
     named = list(named_parameters)
     for rule in rules:
         pattern = rule.get("pattern")
-        if not pattern or not any(re.search(pattern, name) for name, _ in named):
+        needed = not (pattern and rule.get("optional"))
+        if needed and not (pattern and any(re.search(pattern, name) for name, _ in named)):
             raise ConfigError(
                 f"The optimizer rule {dict(rule)} matches no parameter; its `pattern` is searched "
-                f"in names such as '{named[0][0]}'."
+                f"in names such as '{named[0][0]}', and `optional: true` lets it match none."
             )
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in named:
@@ -61,17 +64,30 @@ def parameter_groups(
     return list(groups.values())
 
 
-def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LRScheduler:
+def warmup_cosine(
+    optimizer: Optimizer,
+    warmup_steps: int,
+    total_steps: int | None = None,
+    run_steps: float = math.inf,
+) -> LRScheduler:
     """Linear warm-up from a hundredth of the rate, then a cosine down to zero.
 
+    Args:
+        optimizer: whose rates change.
+        warmup_steps: optimizer steps of the warm-up.
+        total_steps: optimizer steps to zero, the warm-up included; None for `run_steps`.
+        run_steps: optimizer steps of the whole run, infinite without an end.
+
     Raises:
-        ConfigError: the schedule is not longer than its warm-up.
+        ConfigError: the schedule has no end, or is not longer than its warm-up.
     """
-    if total_steps <= warmup_steps:
+    steps = run_steps if total_steps is None else total_steps
+    if not warmup_steps < steps < math.inf:
         raise ConfigError(
-            f"The cosine schedule has total_steps={total_steps}, which is not more than "
-            f"warmup_steps={warmup_steps}; set trainer.max_steps."
+            f"The cosine schedule has {steps} steps, which must be finite and more than "
+            f"warmup_steps={warmup_steps}; set trainer.max_steps, trainer.max_epochs or "
+            "optim.scheduler.total_steps."
         )
     warmup = LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps)
-    cosine = CosineAnnealingLR(optimizer, T_max=total_steps - warmup_steps)
+    cosine = CosineAnnealingLR(optimizer, T_max=int(steps) - warmup_steps)
     return SequentialLR(optimizer, [warmup, cosine], milestones=[warmup_steps])

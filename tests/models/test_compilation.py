@@ -1,0 +1,75 @@
+"""Compiled parts compute what they compute as written, under the same names."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.composition import TINY, compose_train
+from uniphd.cli.configuration import build_network
+from uniphd.models.compilation import compile_parts, compiled_parts
+from uniphd.models.tokenizer import HashTokenizer
+from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import PointPrompt, Prompt, TextPrompt, batch_prompts
+
+POINT = PointPrompt(torch.tensor([20.0, 30.0]))
+SHORT, LONG = TextPrompt("left"), TextPrompt("the tall man in a red shirt")
+
+
+@pytest.fixture
+def network() -> UniPHD:
+    torch.manual_seed(0)
+    network, _ = build_network(compose_train(None, *TINY, "data.root=unused"))
+    return network
+
+
+def results(network: UniPHD, height: int, width: int, prompts: list[Prompt]) -> list[Tensor]:
+    """Final predictions, masks and gradients of a training step."""
+    generator = torch.Generator().manual_seed(height)
+    images = torch.randn(len(prompts), 3, height, width, generator=generator)
+    padding = torch.zeros(len(prompts), height, width, dtype=torch.bool)
+    batch = batch_prompts(prompts, HashTokenizer())
+    network.zero_grad()
+    predictions = network(images, padding, ((height, width),) * len(prompts), batch)
+    final = predictions.final
+    masks = network.mask_head(predictions.mask_features, final.embedding, final.centre)
+    outputs = [final.logits, final.boxes, final.keypoints, final.visibility_logits, masks]
+    sum(output.square().mean() for output in outputs).backward()  # type: ignore[union-attr]
+    gradients = [value.grad for value in network.parameters() if value.grad is not None]
+    return [value.detach() for value in (*outputs, *gradients)]
+
+
+def test_compiling_is_in_place(network: UniPHD) -> None:
+    names = list(network.state_dict())
+    modules = [type(module) for module in network.modules()]
+    parts = {id(part) for part in compiled_parts(network)}
+    compile_parts(network, mode="default")
+    assert list(network.state_dict()) == names
+    assert [type(module) for module in network.modules()] == modules
+    compiled = {id(part) for part in network.modules() if part._compiled_call_impl is not None}
+    assert compiled == parts
+    assert {id(layer) for layer in (*network.encoder.layers, *network.decoder.layers)} < parts
+    twin = copy.deepcopy(network)  # as an average of the weights is made
+    assert all(part._compiled_call_impl is None for part in twin.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler's
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_parts_agree_without_a_graph_break(network: UniPHD, backend: str) -> None:
+    """`fullgraph` makes a graph break an error."""
+    torch.compiler.reset()
+    written = copy.deepcopy(network)
+    compile_parts(network, backend=backend, fullgraph=True)
+    for height, width, prompts in (
+        (96, 128, [LONG, POINT, SHORT]),
+        (128, 96, [SHORT, SHORT, POINT, LONG, LONG]),
+    ):
+        expected = results(written.eval(), height, width, prompts)
+        actual = results(network.eval(), height, width, prompts)
+        assert len(actual) == len(expected) > 100
+        for one, other in zip(actual, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-5)

@@ -1,6 +1,7 @@
 """Steps per second of one and of several processes, each with a batch of its own.
 
-    python benchmarks/ddp.py experiment=synthetic_cpu data.batch_size=8
+    python benchmarks/ddp.py experiment=synthetic_cpu data.train_scenes=200 data.val_scenes=1 \
+        grounding.warmup_steps=0
     python benchmarks/ddp.py --processes 1,2,4,8 --accelerator gpu experiment=swint_refhuman \
         data.root=DIR
 
@@ -86,12 +87,14 @@ def measure(processes: int, steps: int, accelerator: str, overrides: list[str]) 
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *(f"--nproc-per-node={processes}", "-m", "uniphd.cli.train"),
             *("trainer=ddp", f"trainer.devices={processes}", f"trainer.accelerator={accelerator}"),
-            *("callbacks=none", "logger=none", "print_summary=false", f"hydra.run.dir={folder}"),
+            *("callbacks=none", "++callbacks.best=null", "logger=none", "print_summary=false"),
+            f"hydra.run.dir={folder}",
             "+callbacks.times._target_=benchmarks.ddp.StepTimes",
             f"+callbacks.times.path={times}",
             *overrides,
             # The last words: an experiment has a length of its own.
             *(f"trainer.max_steps={steps + SKIPPED + 1}", "trainer.limit_val_batches=0"),
+            "module.scheduler=null",
             "trainer.enable_progress_bar=false",
         ]
         root = str(Path(__file__).resolve().parents[1])

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from uniphd.data.dataset import Sample
-from uniphd.prompts import Tokenize, batch_prompts
-from uniphd.structures import Batch
+from uniphd.errors import PromptError
+from uniphd.prompts import Tokenize, batch_prompts, require_inside, require_sound
+from uniphd.structures import Batch, Size
 
 _MULTIPLE = 16  # the canvas is rounded up to it (official release)
 
@@ -28,8 +29,13 @@ class Collate:
         """Batch samples; the canvas is as high and wide as the largest, rounded up to 16.
 
         Neighbours that show the same picture share it.
+
+        Raises:
+            PromptError: a prompt says nothing or points outside of its picture.
         """
         sizes = tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples)
+        for sample, size in zip(samples, sizes, strict=True):
+            _check_prompt(sample, size)
         height, width = (_round_up(max(sides)) for sides in zip(*sizes, strict=True))
         different, pictures = _different_images(samples)
         images = torch.zeros(len(different), 3, height, width)
@@ -48,6 +54,14 @@ class Collate:
             targets=tuple(sample.target for sample in samples),
             image_ids=tuple(sample.image_id for sample in samples),
         )
+
+
+def _check_prompt(sample: Sample, size: Size) -> None:
+    try:
+        require_sound(sample.prompt)
+        require_inside(sample.prompt, size)
+    except PromptError as error:
+        raise PromptError(f"image id {sample.image_id}: {error}") from error
 
 
 def _different_images(samples: Sequence[Sample]) -> tuple[list[Tensor], tuple[int, ...]]:

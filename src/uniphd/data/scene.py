@@ -102,7 +102,10 @@ def flip(scene: Scene) -> Scene:
 
 
 def resize(scene: Scene, size: Size) -> Scene:
-    """Resize to (height, width): Pillow's bilinear for the picture, nearest for the mask."""
+    """Resize to (height, width): Pillow's bilinear for the picture, nearest for the mask.
+
+    A mask too thin for the new size keeps one pixel.
+    """
     if size == scene.size:
         return scene
     to = list(size)
@@ -113,7 +116,7 @@ def resize(scene: Scene, size: Size) -> Scene:
         box=F.resize(scene.box, to),
         keypoints=F.resize(scene.keypoints, to),
         scribbles=F.resize(scene.scribbles, to),
-        mask=F.resize(scene.mask, to),  # torchvision: always the nearest pixel
+        mask=_resize_mask(scene.mask, size),
         area=scene.area * ratio,
     )
 
@@ -149,14 +152,16 @@ def resized_size(size: Size, shorter_side: int, max_size: int | None = None) -> 
         size: (height, width) of the picture.
         shorter_side: wanted length of the shorter side.
         max_size: limit of the longer side; where it would be exceeded, the shorter side is
-            round(max_size * shorter / longer).
+            round(max_size * shorter / longer), and where that is 0, the size is 1 by `max_size`.
 
     Returns:
         (height, width), the longer side truncated to an integer.
     """
     shorter, longer = float(min(size)), float(max(size))
     if max_size is not None and longer / shorter * shorter_side > max_size:
-        shorter_side = max(1, round(max_size * shorter / longer))
+        shorter_side = round(max_size * shorter / longer)
+        if shorter_side == 0:
+            return (max_size, 1) if size[1] < size[0] else (1, max_size)
     height, width = size
     if width < height:
         return int(shorter_side * height / width), shorter_side
@@ -196,6 +201,16 @@ def _boxes(corners: Tensor, size: Size) -> tv_tensors.BoundingBoxes:
 
 def _points(points: Tensor, size: Size) -> tv_tensors.KeyPoints:
     return tv_tensors.KeyPoints(points, canvas_size=size)
+
+
+def _resize_mask(mask: tv_tensors.Mask, size: Size) -> tv_tensors.Mask:
+    """(1, h, w) at another size: the nearest pixels, and at least one of the person's."""
+    resized: tv_tensors.Mask = F.resize(mask, list(size))
+    if not resized.any() and mask.any():
+        _, y, x = mask.nonzero()[0].tolist()
+        height, width = mask.shape[-2:]
+        resized[0, y * size[0] // height, x * size[1] // width] = 1
+    return resized
 
 
 def _mirror(points: Tensor, size: Size) -> tv_tensors.KeyPoints:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from uniphd.data.collate import Collate
 from uniphd.data.dataset import Sample
+from uniphd.errors import PromptError
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt
 from uniphd.structures import Target
 
@@ -74,3 +75,20 @@ def test_neighbours_that_show_the_same_picture_share_it(tokenize: Tokenizer) -> 
 def test_the_canvas_is_a_multiple_of_sixteen(side: int, canvas: int, tokenize: Tokenizer) -> None:
     batch = Collate(tokenize)([sample(side, 16, TextPrompt("a man"), 1)])
     assert batch.images.shape == (1, 3, canvas, 16)
+
+
+def test_a_narrow_picture_gets_a_canvas_that_the_backbone_can_halve_five_times(
+    tokenize: Tokenizer,
+) -> None:
+    batch = Collate(tokenize)([sample(1, 90, TextPrompt("a man"), 7)])
+    assert batch.images.shape == (1, 3, 32, 96)
+    assert batch.sizes == ((1, 90),)
+
+
+def test_a_prompt_outside_of_its_picture_is_named(tokenize: Tokenizer) -> None:
+    good = sample(30, 40, TextPrompt("a man"), 7)
+    lost = sample(30, 40, PointPrompt(torch.tensor([42.0, 3.0])), 9)
+    with pytest.raises(
+        PromptError, match=r"image id 9: A point prompt at .* outside of its 40 x 30"
+    ):
+        Collate(tokenize)([good, lost])

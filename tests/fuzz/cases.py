@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from uniphd.errors import UniPHDError
 
@@ -24,10 +24,11 @@ counts: Counter[str] = Counter()
 """Cases, and how many of them ended in a result or were refused."""
 
 
-def share(part: float) -> settings:
+def share(part: float, phases: Sequence[Phase] = tuple(Phase)) -> settings:
     """Settings of a test that draws this part of all cases."""
     return settings(
         max_examples=max(5, round(part * TOTAL)),
+        phases=phases,
         deadline=None,  # `ends_well` has one that also stops what hangs
         derandomize=TOTAL == _FAST,
         suppress_health_check=list(HealthCheck),

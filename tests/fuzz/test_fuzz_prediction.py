@@ -6,13 +6,14 @@ import copy
 import json
 import shutil
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -31,18 +32,14 @@ from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, TextPrompt
 
 PACKAGED = Path(uniphd.__file__).parent / "weights" / "synthetic_cpu"
 CONFIG = json.loads((PACKAGED / "config.json").read_text())
+COLLATE = Collate(build_tokenizer(CONFIG["tokenizer"]))
 TOP = 3
 SIDES = st.sampled_from([1, 2, 3, 10, 31, 32, 33, 96, 200, 1_000, 30_000])
 
 
-@pytest.fixture(scope="module")
+@cache
 def model() -> UniPHD:
     return uniphd.load_model("synthetic_cpu")
-
-
-@pytest.fixture(scope="module")
-def collate() -> Collate:
-    return Collate(build_tokenizer(CONFIG["tokenizer"]))
 
 
 @st.composite
@@ -65,7 +62,7 @@ def requests(draw: st.DrawFn) -> tuple[tuple[int, int], int, Prompt]:
 @share(0.03)
 @given(request=requests())
 def test_any_request_gets_an_answer_or_one_sentence(
-    model: UniPHD, collate: Collate, request: tuple[tuple[int, int], int, Prompt]
+    request: tuple[tuple[int, int], int, Prompt],
 ) -> None:
     (height, width), value, prompt = request
     size = resized_size((height, width), 96, 96)
@@ -74,7 +71,7 @@ def test_any_request_gets_an_answer_or_one_sentence(
         one = replace(
             sample(prompt, image_id=7), image=image_tensor(picture), original_size=(height, width)
         )
-        (answers,) = predict_answers(model, collate([one]), TOP)
+        (answers,) = predict_answers(model(), COLLATE([one]), TOP)
         assert_sound(answers, (height, width))
 
 
@@ -112,7 +109,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     return config
 
 
-@share(0.01)
+@share(0.01, phases=(Phase.reuse, Phase.generate))  # making one smaller takes minutes
 @given(config=configurations())
 @pytest.mark.filterwarnings("ignore")
 def test_any_configuration_loads_or_is_refused(folder: Path, config: dict[str, Any]) -> None:

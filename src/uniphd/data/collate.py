@@ -13,6 +13,7 @@ from uniphd.prompts import Tokenize, batch_prompts, require_inside, require_soun
 from uniphd.structures import Batch, Size
 
 _MULTIPLE = 16  # the canvas is rounded up to it (official release)
+_SMALLEST = 32  # sides of the canvas; the backbone's last map has a pixel for so many
 
 
 class Collate:
@@ -28,7 +29,7 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Batch samples; the canvas is as high and wide as the largest, rounded up to 16.
 
-        Neighbours that show the same picture share it.
+        It has at least 32 pixels a side. Neighbours that show the same picture share it.
 
         Raises:
             PromptError: a prompt says nothing or points outside of its picture.
@@ -76,4 +77,4 @@ def _different_images(samples: Sequence[Sample]) -> tuple[list[Tensor], tuple[in
 
 
 def _round_up(length: int) -> int:
-    return -(-length // _MULTIPLE) * _MULTIPLE
+    return max(_SMALLEST, -(-length // _MULTIPLE) * _MULTIPLE)

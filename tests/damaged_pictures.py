@@ -46,8 +46,8 @@ def _animated() -> bytes:
     return _saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
 
 
-def _png_header(width: int, height: int, data: bytes = b"") -> bytes:
-    chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + data]
+def _png_header(width: int, height: int) -> bytes:
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT"]
     content = b"".join(
         struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         for chunk in [*chunks, b"IEND"]
@@ -110,7 +110,6 @@ BAD: dict[str, Draw] = {
     "header alone": lambda: GOOD["jpeg"]()[:180],
     "bomb": lambda: _png_header(20_000, 20_000),
     "bomb of 2**31 columns": lambda: _png_header(2**31 - 1, 2**31 - 1),
-    "rows that are not there": lambda: _png_header(30, 20, zlib.compress(bytes(91))),
     "text bomb": _text_bomb,
     "eps": lambda: _EPS,
 }

@@ -71,10 +71,10 @@ def test_neighbours_that_show_the_same_picture_share_it(tokenize: Tokenizer) -> 
     assert len(batch) == len(batch.prompts) == len(batch.targets) == 6
 
 
-@pytest.mark.parametrize(("side", "canvas"), [(1, 16), (16, 16), (17, 32), (640, 640)])
+@pytest.mark.parametrize(("side", "canvas"), [(1, 32), (32, 32), (33, 48), (640, 640)])
 def test_the_canvas_is_a_multiple_of_sixteen(side: int, canvas: int, tokenize: Tokenizer) -> None:
-    batch = Collate(tokenize)([sample(side, 16, TextPrompt("a man"), 1)])
-    assert batch.images.shape == (1, 3, canvas, 16)
+    batch = Collate(tokenize)([sample(side, 33, TextPrompt("a man"), 1)])
+    assert batch.images.shape == (1, 3, canvas, 48)
 
 
 def test_a_narrow_picture_gets_a_canvas_that_the_backbone_can_halve_five_times(

@@ -117,7 +117,7 @@ def load(path: Path) -> AnnotationFile:
     return result
 
 
-@share(0.35)
+@share(0.25)
 @given(case=changes())
 def test_damaged_records(
     path: Path, good: tuple[ReferredPerson, ...], case: tuple[dict[str, Any], set[int]]
@@ -155,7 +155,7 @@ def assert_sound_pipeline(person: ReferredPerson) -> None:
             require_inside(prompt, scene.size)
 
 
-@share(0.1)
+@share(0.07)
 @given(data=st.data())
 def test_damaged_bytes(path: Path, data: st.DataObject) -> None:
     raw = bytearray(json.dumps(GOOD).encode())
@@ -176,7 +176,7 @@ def test_damaged_bytes(path: Path, data: st.DataObject) -> None:
             assert_sound_record(person)
 
 
-@share(0.05)
+@share(0.03)
 @given(value=VALUES)
 def test_any_json_in_place_of_a_file(path: Path, value: Any) -> None:
     for whole in (value, {"images": value, "annotations": value}):

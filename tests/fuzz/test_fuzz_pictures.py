@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pictures")
 
 
-@share(0.15)
+@share(0.12)
 @given(raw=files(), suffix=st.sampled_from([".jpg", ".png", ".gif", ""]))
 def test_damaged_pictures(folder: Path, person: ReferredPerson, raw: bytes, suffix: str) -> None:
     path = folder / f"photograph{suffix}"

@@ -61,7 +61,7 @@ def sample(prompt: Prompt, image_id: int) -> Sample:
     return Sample(image, prompt, target, image_id=image_id, original_size=(HEIGHT, WIDTH))
 
 
-@share(0.15)
+@share(0.12)
 @given(prompts=st.lists(PROMPTS, min_size=1, max_size=4))
 def test_any_prompts_make_a_batch_or_one_sentence(prompts: list[Prompt]) -> None:
     with ends_well(f"image id {first_bad(prompts)}"):
@@ -131,7 +131,7 @@ def captions(draw: st.DrawFn) -> tuple[str, str]:
     return separator.join(given_words), separator.join(expected_words)
 
 
-@share(0.12)
+@share(0.08)
 @given(case=captions())
 def test_sides_are_exchanged_in_every_form(case: tuple[str, str]) -> None:
     caption, expected = case

@@ -101,7 +101,7 @@ def is_mirrored(pixels: npt.NDArray[np.float64]) -> bool:
     return bool(pixels[:, 0].mean() > pixels[:, -1].mean())
 
 
-@share(0.2)
+@share(0.13)
 @given(case=cases())
 def test_points_stay_on_the_same_place_of_the_body(case: Case) -> None:
     with ends_well():
@@ -159,7 +159,7 @@ def thin_people(draw: st.DrawFn) -> tuple[tuple[int, int], tuple[int, int, int, 
     return (height, width), (left, top, right, bottom), draw(st.integers(0, 10**6))
 
 
-@share(0.1)
+@share(0.07)
 @given(case=thin_people(), turned=st.booleans())
 def test_every_size_gives_a_sound_target(
     case: tuple[tuple[int, int], tuple[int, int, int, int], int], turned: bool

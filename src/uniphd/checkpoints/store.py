@@ -117,7 +117,7 @@ def _parse_config(content: Any) -> ModelConfig:
         node = getattr(config, name)
         if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
             raise ValueError(f"its '{name}' does not name a class with '_target_'")
-    sizes = config.preprocessing
+    sizes: Any = config.preprocessing
     if not isinstance(sizes, Mapping) or not set(sizes) <= {"size", "max_size"}:
         raise ValueError("its 'preprocessing' has other entries than 'size' and 'max_size'")
     if not all(type(value) is int and 1 <= value <= _LONGEST_SIDE for value in sizes.values()):

@@ -8,7 +8,7 @@ are in the checkpoint. And a network is as large as its configuration says, what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -56,7 +56,10 @@ def build_from_checkpoint(
 
 
 def require_fit(
-    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], summary: str, unknown: Any = ()
+    weights: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    summary: str,
+    unknown: Iterable[str] = (),
 ) -> None:
     """Compare names and shapes; say all that is wrong at once.
 

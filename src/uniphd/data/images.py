@@ -24,7 +24,7 @@ _DRAFT_SCALE = 8  # libjpeg's smallest: the whole stream is parsed and few pixel
 # starts another program (EPS), others unpack without limit, and most of its advisories are theirs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
-_ORIENTATION, _FIRST_SIDEWAYS = 0x0112, 5  # EXIF: 5 to 8 are pictures that lie on their side
+_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)  # EXIF: pictures that lie on their side
 
 
 class ReadPhotograph(Protocol):
@@ -194,7 +194,7 @@ def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
 def _size_message(path: Path, image: Image.Image, size: Size) -> str:
     """What to do about a photograph of another size than its annotation has."""
     found, stated = f"{image.width} x {image.height}", f"{size[1]} x {size[0]}"
-    turned = image.size == size and image.getexif().get(_ORIENTATION, 1) >= _FIRST_SIDEWAYS
+    turned = image.size == size and image.getexif().get(_ORIENTATION) in _SIDEWAYS
     advice = "fetch the original photograph"
     if turned:
         advice = "annotate its pixels as they are stored, not as EXIF turns them, or store them so"

@@ -6,6 +6,7 @@ VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 GOLDEN ?=
 PYTEST_ARGS ?=
 TRAIN_ARGS ?=
+FUZZ ?= 20000
 
 BIN := $(abspath $(VENV))/bin
 # Installed means: this checkout, with this pyproject.toml.
@@ -14,7 +15,7 @@ INSTALLED = $(CURDIR) $(shell cksum < pyproject.toml)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train test test-slow lint format typecheck wheel check versions parity gpu clean
+.PHONY: help setup train test test-slow fuzz lint format typecheck wheel check versions parity gpu clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ test: setup ## run the fast tests
 
 test-slow: setup ## run the slow tests
 	"$(BIN)/python" -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
+
+fuzz: setup ## draw 20,000 cases of bad input, others every time (FUZZ=N for another number)
+	UNIPHD_FUZZ=$(FUZZ) "$(BIN)/python" -m pytest tests/fuzz $(PYTEST_ARGS)
 
 lint: setup ## check style and formatting
 	"$(BIN)/ruff" check .

@@ -104,15 +104,86 @@ class PromptBatch:
         )
 
 
+_BORDER = 1.0  # pixels that rounding may put a prompt outside of the picture
+
+
+def require_sound(prompt: Prompt) -> None:
+    """Refuse a prompt that says nothing, or nothing definite.
+
+    Raises:
+        PromptError: a text without words or of half characters; coordinates of another shape, none
+            at all, or a NaN or infinite one; a box without an area.
+    """
+    if isinstance(prompt, TextPrompt):
+        _require_words(prompt.text)
+    elif isinstance(prompt, PointPrompt):
+        _require_coordinates(prompt.point, prompt.kind, (2,))
+    elif isinstance(prompt, ScribblePrompt):
+        if len(prompt.points) == 0:
+            raise PromptError("A scribble has no points; give at least one (x, y).")
+        _require_coordinates(prompt.points, prompt.kind, (len(prompt.points), 2))
+    else:
+        _require_coordinates(prompt.box, prompt.kind, (4,))
+        if not (prompt.box[2:] > prompt.box[:2]).all():
+            raise PromptError(
+                f"A box prompt is {prompt.box.tolist()} and has no area; give left, top, right, "
+                "bottom in pixels."
+            )
+
+
+def require_inside(prompt: Prompt, size: tuple[int, int]) -> None:
+    """Refuse a prompt that points outside of its picture.
+
+    Args:
+        prompt: a sound one.
+        size: (height, width) of the picture, in the prompt's pixels.
+
+    Raises:
+        PromptError: a point of a click or scribble, or the whole of a box, is outside.
+    """
+    if isinstance(prompt, TextPrompt):
+        return
+    limits = torch.tensor([size[1], size[0]], dtype=torch.float32)
+    if isinstance(prompt, BoxPrompt):
+        inside = (prompt.box[:2] < limits).all() and (prompt.box[2:] > 0).all()
+        coordinates = prompt.box
+    else:
+        coordinates = prompt.point if isinstance(prompt, PointPrompt) else prompt.points
+        inside = ((coordinates >= -_BORDER) & (coordinates <= limits + _BORDER)).all()
+    if not inside:
+        raise PromptError(
+            f"A {prompt.kind} prompt at {coordinates.tolist()!r:.80} is outside of its "
+            f"{size[1]} x {size[0]} picture; give pixels of it."
+        )
+
+
+def _require_words(text: str) -> None:
+    if not isinstance(text, str):
+        raise PromptError(f"A text prompt is a {type(text).__name__}; give a sentence.")
+    if not text.strip():
+        raise PromptError("A text prompt is empty; describe the person in a few words.")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise PromptError(f"A text prompt has half of a character: {text!r:.80}; write it anew.")
+
+
+def _require_coordinates(values: Tensor, kind: PromptKind, shape: tuple[int, ...]) -> None:
+    if values.shape != shape:
+        raise PromptError(f"A {kind} prompt has the shape {tuple(values.shape)} and needs {shape}.")
+    if values.is_complex() or not values.float().isfinite().all():
+        raise PromptError(
+            f"A {kind} prompt has {values.tolist()!r:.80}; give finite numbers of pixels."
+        )
+
+
 def batch_prompts(prompts: Sequence[Prompt], tokenize: Tokenize) -> PromptBatch:
     """Stack prompts of any mixture of kinds.
 
     Raises:
-        PromptError: a scribble without points, or a text without words.
+        PromptError: see `require_sound`.
     """
+    for prompt in prompts:
+        require_sound(prompt)
     texts = [prompt.text for prompt in prompts if isinstance(prompt, TextPrompt)]
-    if any(not text.strip() for text in texts):
-        raise PromptError("A text prompt is empty; describe the person in a few words.")
     strokes = [
         prompt.points if isinstance(prompt, ScribblePrompt) else prompt.point.reshape(1, 2)
         for prompt in prompts
@@ -134,8 +205,6 @@ def batch_prompts(prompts: Sequence[Prompt], tokenize: Tokenize) -> PromptBatch:
 
 def _pad_strokes(strokes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Pad strokes (P_i, 2) to (N, P, 2) and say where padding is, (N, P)."""
-    if any(len(stroke) == 0 for stroke in strokes):
-        raise PromptError("A scribble has no points; give at least one (x, y).")
     length = max((len(stroke) for stroke in strokes), default=0)
     points = torch.zeros((len(strokes), length, 2))
     padding = torch.ones((len(strokes), length), dtype=torch.bool)

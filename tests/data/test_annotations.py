@@ -68,6 +68,11 @@ PER_RECORD: list[tuple[str, Change, str]] = [
     ("unsafe path", image(file_name="a/../../b.jpg"), "leaves the image folder"),
     ("unsafe path", image(file_name="..\\b.jpg"), "leaves the image folder"),
     ("unsafe path", image(file_name="C:\\b.jpg"), "leaves the image folder"),
+    ("unsafe path", image(file_name="a\0.jpg"), "has a NUL"),
+    ("wrong file_name", image(file_name="a\ud800.jpg"), "which is no text"),
+    ("wrong caption", image(caption="a \udc80 man"), "which is no text"),
+    ("wrong caption", image(caption=["word"] * 10**5), "'caption' is ['word', 'word', "),
+    ("wrong captions", image(captions=["a \ud800"]), "give a list of sentences"),
     ("missing bbox", remove("annotations", "bbox"), "'bbox' is missing"),
     ("wrong bbox", annotation(bbox="1 2 3 4"), "not a list of numbers"),
     ("wrong bbox", annotation(bbox=[1, 2, 3]), "3 numbers and needs 4"),
@@ -76,12 +81,15 @@ PER_RECORD: list[tuple[str, Change, str]] = [
     ("wrong bbox", entry("bbox", 2, True), "not a list of numbers"),
     ("box without area", entry("bbox", 2, 0), "has no area"),
     ("box without area", entry("bbox", 3, -5), "has no area"),
+    ("box without area", annotation(bbox=[-1, 5, 1, 9]), "no area on the picture"),
+    ("box without area", annotation(bbox=[9, 5, 1e-7, 9]), "no area on the picture"),
     ("box outside of the image", entry("bbox", 2, 500), "leaves the"),
     ("box outside of the image", entry("bbox", 1, -1.5), "leaves the"),
     ("missing area", remove("annotations", "area"), "'area' is missing"),
     ("wrong area", annotation(area=0), "'area' is 0"),
     ("wrong area", annotation(area=float("nan")), "'area' is nan"),
     ("wrong area", annotation(area=10**400), "'area' is 1000"),
+    ("wrong area", annotation(area=10**6), "above 0 and at most"),
     ("missing keypoints", remove("annotations", "keypoints"), "'keypoints' is missing"),
     ("wrong keypoints", annotation(keypoints=[1, 2, 2]), "3 numbers and needs 51"),
     ("wrong keypoints", entry("keypoints", 2, 3), "visibility"),
@@ -105,6 +113,7 @@ PER_RECORD: list[tuple[str, Change, str]] = [
     ("crowd", annotation(iscrowd=1), "'iscrowd' is 1"),
     ("not a person", annotation(category_id=18), "'category_id' is 18"),
     ("missing id", remove("annotations", "id"), "'id' of its annotation"),
+    ("missing id", annotation(id=2**63), "'id' of its annotation"),
     (
         "several annotations",
         lambda content: content["annotations"].append({**content["annotations"][2], "id": 99}),
@@ -229,6 +238,24 @@ def test_a_file_that_is_none_stops_always(
 def test_a_missing_file_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"nowhere\.json does not exist; point data\.root"):
         load_annotations(tmp_path / "nowhere.json")
+
+
+def test_an_unlabelled_keypoint_may_have_any_coordinates(folder: Path) -> None:
+    far = entry("keypoints", slice(0, 3), [1e300, -1e300, 0])
+    people = load_annotations(changed(folder, far)).records
+    assert people[2].keypoints[0].tolist() == [0, 0, 0]
+
+
+def test_messages_are_short_whatever_a_file_holds(folder: Path) -> None:
+    def change(content: Content) -> None:
+        content["images"][2]["caption"] = {"a": ["b" * 10**6] * 100}
+        content["images"][3]["width"] = 10**4000
+        content["annotations"][4]["iscrowd"] = [[[[[["deep" * 10**5]]]]]]
+        content["images"].append({"id": 2**70})
+
+    result = load_annotations(changed(folder, change), on_error="skip")
+    assert len(result.skipped) == 4
+    assert max(len(problem.message) for problem in result.skipped) < 400 + len(str(folder))
 
 
 def test_an_unknown_policy_is_refused(folder: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from uniphd.data.collate import Collate
 from uniphd.data.dataset import Sample
+from uniphd.errors import PromptError
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt
 from uniphd.structures import Target
 
@@ -104,7 +105,24 @@ def test_the_network_gets_pictures_normalised_with_imagenets_statistics(
     assert batch.images.dtype == torch.uint8
 
 
-@pytest.mark.parametrize(("side", "canvas"), [(1, 16), (16, 16), (17, 32), (640, 640)])
+@pytest.mark.parametrize(("side", "canvas"), [(1, 32), (32, 32), (33, 48), (640, 640)])
 def test_the_canvas_is_a_multiple_of_sixteen(side: int, canvas: int, tokenize: Tokenizer) -> None:
-    batch = Collate(tokenize)([sample(side, 16, TextPrompt("a man"), 1)])
-    assert batch.images.shape == (1, 3, canvas, 16)
+    batch = Collate(tokenize)([sample(side, 33, TextPrompt("a man"), 1)])
+    assert batch.images.shape == (1, 3, canvas, 48)
+
+
+def test_a_narrow_picture_gets_a_canvas_that_the_backbone_can_halve_five_times(
+    tokenize: Tokenizer,
+) -> None:
+    batch = Collate(tokenize)([sample(1, 90, TextPrompt("a man"), 7)])
+    assert batch.images.shape == (1, 3, 32, 96)
+    assert batch.sizes == ((1, 90),)
+
+
+def test_a_prompt_outside_of_its_picture_is_named(tokenize: Tokenizer) -> None:
+    good = sample(30, 40, TextPrompt("a man"), 7)
+    lost = sample(30, 40, PointPrompt(torch.tensor([42.0, 3.0])), 9)
+    with pytest.raises(
+        PromptError, match=r"image id 9: A point prompt at .* outside of its 40 x 30"
+    ):
+        Collate(tokenize)([good, lost])

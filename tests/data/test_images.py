@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import damaged_pictures
 from uniphd.data.annotations import ReferredPerson, load_annotations
-from uniphd.data.images import read_image, verify_images
+from uniphd.data.images import PhotographFolder, read_image, verify_images
 from uniphd.errors import ImageError
 
 COLOUR = (200, 30, 90)
@@ -89,6 +91,86 @@ def test_an_exif_orientation_does_not_rotate(tmp_path: Path) -> None:
     image = read_image(tmp_path / "a.jpg", (32, 64))
     assert image.size == (64, 32)
     assert np.abs(np.subtract(image.getpixel((8, 16)), COLOUR)).max() < 12
+
+
+@pytest.mark.parametrize("kind", sorted(damaged_pictures.GOOD))
+def test_every_kind_of_file_is_read_as_it_is_stored(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "photograph.jpg"  # whatever its name says
+    path.write_bytes(damaged_pictures.GOOD[kind]())
+    image = read_image(path, (20, 30))
+    assert (image.mode, image.size) == ("RGB", (30, 20))
+
+
+@pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", sorted(damaged_pictures.BAD))
+def test_every_damaged_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "photograph.jpg"
+    path.write_bytes(damaged_pictures.BAD[kind]())
+    with pytest.raises(ImageError, match=r"photograph\.jpg"):
+        read_image(path, (20, 30))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_annotations_are_for_the_stored_pixels(
+    tmp_path: Path, people: tuple[ReferredPerson, ...], orientation: int
+) -> None:
+    picture = Image.new("RGB", (64, 32))
+    picture.paste(COLOUR, (40, 4, 60, 28))  # not where any turning or mirroring would put it
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "a.jpg", exif=exif, quality=95, subsampling=0)
+    person = replace(people[0], file_name="a.jpg", height=32, width=64)
+    image = PhotographFolder(tmp_path)(person)
+    assert np.abs(np.subtract(image.getpixel((50, 16)), COLOUR)).max() < 12
+    assert max(image.getpixel((14, 16))) < 12
+    assert verify_images([person], tmp_path) == ()
+
+    upright = replace(person, height=64, width=32)
+    (problem,) = verify_images([upright], tmp_path)
+    assert ("not as EXIF turns them" in problem.message) == (orientation >= 5)
+
+
+def test_a_wide_strip_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (30_000, 10), COLOUR).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", (10, 30_000)).getpixel((29_999, 9)) == COLOUR
+
+
+def test_an_eps_file_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started"))
+    (tmp_path / "a.jpg").write_bytes(damaged_pictures.BAD["eps"]())
+    with pytest.raises(ImageError, match="no picture of a known format"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="it is no file"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_links_do_not_lead_out_of_the_folder(
+    tmp_path: Path, people: tuple[ReferredPerson, ...]
+) -> None:
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    (inside / "deeper").mkdir(parents=True)
+    noise(outside / "secret.png")
+    noise(inside / "deeper" / "own.png")
+    (inside / "file.png").symlink_to(outside / "secret.png")
+    (inside / "folder").symlink_to(outside)
+    (inside / "circle.png").symlink_to(inside / "circle.png")
+    (inside / "good.png").symlink_to("deeper/own.png")
+    (tmp_path / "link").symlink_to(inside)
+    for name in ("file.png", "folder/secret.png", "circle.png"):
+        person = replace(people[0], file_name=name, height=20, width=30)
+        with pytest.raises(ImageError, match=f"image id 1: .*{name}"):
+            PhotographFolder(inside)(person)
+        assert len(verify_images([person], inside)) == 1
+    person = replace(people[0], file_name="good.png", height=20, width=30)
+    assert PhotographFolder(inside)(person).size == (30, 20)
+    assert PhotographFolder(tmp_path / "link")(person).size == (30, 20)
+    assert verify_images([person], tmp_path / "link") == ()
 
 
 def truncate(path: Path) -> None:

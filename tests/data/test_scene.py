@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from uniphd.data.annotations import ReferredPerson, load_annotations
 from uniphd.data.images import read_image
@@ -174,7 +175,10 @@ def test_sizes_follow_the_official_formula(
     if max_size is not None and float(max(height, width)) / min(height, width) * wanted > max_size:
         wanted = round(max_size * float(min(height, width)) / max(height, width))
     if wanted == 0:  # the official code fails here
-        wanted = 1
+        assert max_size is not None
+        limited = (max_size, 1) if width < height else (1, max_size)
+        assert resized_size((height, width), shorter_side, max_size) == limited
+        return
     if (width <= height and width == wanted) or (height <= width and height == wanted):
         expected = (height, width)
     elif width < height:
@@ -234,3 +238,14 @@ def test_a_box_that_rounding_took_over_the_border_is_clipped(
     person = replace(people[0], bbox=(-0.5, -0.25, people[0].width + 1.0, 40.0))
     scene = make_scene(Image.new("RGB", (person.width, person.height)), person)
     assert scene.box[0].tolist() == [0, 0, person.width, 39.75]
+
+
+def test_a_mask_too_thin_for_the_size_keeps_a_pixel(people: tuple[ReferredPerson, ...]) -> None:
+    mask = np.zeros((people[0].height, people[0].width), np.uint8, order="F")
+    mask[41, 83] = 1
+    person = replace(people[0], counts=coco_mask.encode(mask)["counts"])
+    scene = make_scene(Image.new("RGB", (person.width, person.height)), person)
+    for height in (3, 7, 10, 20):
+        small = resize(scene, (height, 2 * height))
+        (place,) = small.mask[0].nonzero().tolist()
+        assert place == [41 * height // person.height, 83 * 2 * height // person.width]

@@ -102,3 +102,9 @@ def test_polygons_are_united_as_pycocotools_does() -> None:
 def test_what_pycocotools_must_not_see_is_refused(segmentation: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         encode_segmentation(segmentation, (20, 30))
+
+
+def test_outlines_that_would_fill_the_memory_are_refused() -> None:
+    zigzag = [value for number in range(4_000) for value in (600 * (number % 2), number % 400)]
+    with pytest.raises(ValueError, match="outlines are longer"):
+        encode_segmentation([zigzag], (480, 640))

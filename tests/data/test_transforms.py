@@ -170,11 +170,47 @@ def _rectangle(height: int, width: int) -> bytes:
         ("left-handed, leftmost, right side", "right-handed, rightmost, left side"),
         ("leftmost lefthanded rightside", "rightmost righthanded leftside"),
         ("nothing to swap", "nothing to swap"),
+        ("left_arm, LEFT-hand, left2, far-left", "right_arm, RIGHT-hand, right2, far-right"),
+        ("leftwards of the right-hander's", "rightwards of the left-hander's"),
+        ("cleft upright outright lefty fright", "cleft upright outright lefty fright"),
     ],
 )
 def test_captions_swap_sides_as_whole_words(caption: str, mirrored: str) -> None:
     assert mirror_caption(caption) == mirrored
     assert mirror_caption(mirrored) == caption
+
+
+@pytest.mark.parametrize(
+    ("caption", "mirrored"),
+    [
+        ("\uff4c\uff45\uff46\uff54 arm", "right arm"),  # full width
+        ("the le\u00adft one, bright", "the right one, bright"),  # a soft hyphen
+        ("\U0001d425\U0001d41e\U0001d41f\U0001d42d", "right"),  # bold of mathematics
+        ("ri\u200bght \u2460", "left 1"),
+        ("\u2460 \ufb01ne", "\u2460 \ufb01ne"),  # no side in it: stays as it is
+    ],
+)
+def test_sides_in_other_characters_are_exchanged_too(caption: str, mirrored: str) -> None:
+    assert mirror_caption(caption) == mirrored
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_panorama_is_not_enlarged_without_limit(
+    people: tuple[ReferredPerson, ...], turned: bool
+) -> None:
+    size = (30_000, 10) if turned else (10, 30_000)
+    mask = np.zeros(size, np.uint8, order="F")
+    mask[:10, :10] = 1
+    person = replace(
+        people[0], height=size[0], width=size[1], bbox=(0.0, 0.0, 10.0, 10.0), area=100.0,
+        keypoints=np.tile(np.float32([5, 5, 2]), (17, 1)),
+        counts=coco_mask.encode(mask)["counts"], scribbles=np.full((5, 12, 2), 5, np.int32),
+    )  # fmt: skip
+    scene = make_scene(Image.new("RGB", size[::-1]), person)
+    for number in range(4):
+        result = TrainingTransform(crop_probability=1.0)(scene, Random(number))
+        assert max(result.size) <= 640
+        assert result.shows_person
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import pickle
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from torch import Tensor
 from uniphd.checkpoints.official import official_config, to_uniphd
 from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig, read_run, save_folder
 from uniphd.checkpoints.swin import swin_options, to_timm_swin
+from uniphd.checkpoints.trust import build_from_checkpoint, require_fit
 from uniphd.errors import CheckpointError
 from uniphd.models.backbone import Backbone
 from uniphd.models.build import build_model
 
 BACKBONE_FILE = "backbone.safetensors"
+_MISFIT = "The checkpoint does not fit the network"
 _SWIN_IGNORED = ("head.", "norm.")
 _SWIN_CONSTANTS = ("relative_position_index", "attn_mask")
 
@@ -62,16 +65,22 @@ def convert(
     """
     content = read_pickle_safely(source)
     if CONFIG_KEY in content:
-        config, weights = read_run(content)
+        config, weights = read_run(content, source)
+        build_from_checkpoint(config.model, weights, source)
         if half:
             weights = {name: _to_half(value) for name, value in weights.items()}
         save_folder(out, config, weights)
         return Conversion("run", len(weights), (), out)
     state = _state_dict(content, source)
-    if "transformer.level_embed" in state:
-        return _convert_official(state, _num_queries(content), out, tokenizer)
-    if "patch_embed.proj.weight" in state:
-        return _convert_swin(state, out)
+    try:
+        if "transformer.level_embed" in state:
+            return _convert_official(state, _num_queries(content), out, tokenizer)
+        if "patch_embed.proj.weight" in state:
+            return _convert_swin(state, out)
+    except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{source} has the names of a known checkpoint and not its shapes: {error}."
+        ) from error
     raise CheckpointError(
         f"{source} is neither an official UniPHD checkpoint (it lacks 'transformer.level_embed') "
         "nor a Microsoft Swin checkpoint (it lacks 'patch_embed.proj.weight') nor one of "
@@ -90,8 +99,11 @@ def read_pickle_safely(source: Path) -> Mapping[str, Any]:
         CheckpointError: the file is missing, damaged, or would execute code.
     """
     try:
+        _require_uncompressed(source)
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(source, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no checkpoint file {source}.") from error
     except pickle.UnpicklingError as error:
@@ -100,11 +112,27 @@ def read_pickle_safely(source: Path) -> Mapping[str, Any]:
             f"{source} was not loaded, because it is damaged or asks for code to be executed: "
             f"{reason}"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{source} is not a readable checkpoint: {error}.") from error
+    except Exception as error:  # readers of damaged files raise nearly anything
+        reason = str(error).split("\n", 1)[0] or type(error).__name__
+        raise CheckpointError(f"{source} is not a readable checkpoint: {reason}.") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{source} holds a {type(content).__name__}, not a state dict.")
     return content
+
+
+def _require_uncompressed(source: Path) -> None:
+    """Refuse archives that are larger than their file; `torch.save` compresses nothing."""
+    if not zipfile.is_zipfile(source):
+        return
+    with zipfile.ZipFile(source) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
+        sum(entry.file_size for entry in entries) > source.stat().st_size
+    ):
+        raise CheckpointError(
+            f"{source} is a compressed archive, which may grow without limit when it is read; "
+            "give a file as torch.save writes it."
+        )
 
 
 def _state_dict(content: Mapping[str, Any], source: Path) -> dict[str, Tensor]:
@@ -128,17 +156,18 @@ def _convert_official(
 ) -> Conversion:
     try:
         config = official_config(state, num_queries)
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise CheckpointError(f"The official checkpoint lacks the entry {error}.") from error
     weights, skipped, unknown = _rename(state, to_uniphd)
     with torch.device("meta"):
         expected = build_model(config).state_dict()
-    _check(weights, expected, unknown)
+    require_fit(weights, expected, _MISFIT, unknown)
     tokenizer_config = {
         "_target_": "uniphd.models.tokenizer.HuggingFaceTokenizer",
         "name": tokenizer,
     }
-    save_folder(out, ModelConfig(model=config, tokenizer=tokenizer_config), weights)
+    floats = {name: value.float() for name, value in weights.items()}
+    save_folder(out, ModelConfig(model=config, tokenizer=tokenizer_config), floats)
     return Conversion("uniphd", len(weights), skipped, out)
 
 
@@ -152,10 +181,10 @@ def _convert_swin(state: Mapping[str, Tensor], out: Path) -> Conversion:
     weights, skipped, unknown = _rename(state, rename)
     with torch.device("meta"):
         expected = Backbone(**options).body.state_dict()
-    _check(weights, expected, unknown)
+    require_fit(weights, expected, _MISFIT, unknown)
     out.mkdir(parents=True, exist_ok=True)
     path = out / BACKBONE_FILE
-    save_file({key: value.contiguous() for key, value in weights.items()}, path)
+    save_file({key: value.float().contiguous() for key, value in weights.items()}, path)
     return Conversion("swin", len(weights), skipped, path)
 
 
@@ -175,34 +204,5 @@ def _rename(
         if name is None:
             skipped.append(key)
         else:
-            weights[name] = value.float()
+            weights[name] = value
     return weights, tuple(skipped), unknown
-
-
-def _check(
-    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], unknown: Sequence[str]
-) -> None:
-    """Compare names and shapes; say all that is wrong at once."""
-    problems = [
-        _listing("missing", sorted(expected.keys() - weights.keys())),
-        _listing("left over", sorted([*unknown, *(weights.keys() - expected.keys())])),
-        _listing(
-            "of another shape",
-            [
-                f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
-                for key in sorted(weights.keys() & expected.keys())
-                if weights[key].shape != expected[key].shape
-            ],
-        ),
-    ]
-    if any(problems):
-        found = "; ".join(problem for problem in problems if problem)
-        raise CheckpointError(f"The checkpoint does not fit the network: {found}.")
-
-
-def _listing(what: str, names: Sequence[str]) -> str:
-    """Such as "3 entries missing (a, b, c)", cut after five names; empty when there are none."""
-    if not names:
-        return ""
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} {'entry' if len(names) == 1 else 'entries'} {what} ({shown})"

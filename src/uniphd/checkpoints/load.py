@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from uniphd.checkpoints.convert import read_pickle_safely
 from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig, read_folder, read_run
+from uniphd.checkpoints.trust import build_from_checkpoint
 from uniphd.errors import CheckpointError
-from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 
 _PACKAGED = Path(__file__).parents[1] / "weights"
@@ -30,15 +30,11 @@ def load_model(path: str | Path) -> UniPHD:
 
     Raises:
         CheckpointError: the checkpoint is missing, unsafe, or does not fit.
+        ConfigError: its configuration names classes that are not ours.
     """
     config, weights = read_checkpoint(Path(path))
-    model = cast(UniPHD, build_model(config.model))
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"The weights of {path} do not fit its configuration: {error}"
-        ) from error
+    model = build_from_checkpoint(config.model, weights, path)
+    model.load_state_dict(weights)
     return model.eval()
 
 
@@ -60,7 +56,7 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             f"{path} is not a checkpoint of uniphd-train; convert the official release's with "
             "uniphd-convert and give the folder."
         )
-    return read_run(content)
+    return read_run(content, path)
 
 
 def portable_config(config: ModelConfig, model: nn.Module) -> dict[str, Any]:

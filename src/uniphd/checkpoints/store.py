@@ -20,6 +20,7 @@ CONFIG_KEY = "uniphd_config"
 """Where a training checkpoint holds its `ModelConfig` as a plain dict."""
 _FORMAT = "uniphd-model-1"
 _RUN_PREFIX = "model."  # of the network's weights in a training checkpoint
+_LONGEST_SIDE = 16_384  # pixels; twenty-five times what the network is trained at
 
 
 @dataclass(frozen=True)
@@ -61,24 +62,64 @@ def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         if content.pop("format", None) != _FORMAT:
             raise ValueError(f"its format is not '{_FORMAT}'")
-        config = ModelConfig(**content)
-    except (ValueError, TypeError, AttributeError) as error:
+        config = _parse_config(content)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} is not a model configuration: {error}."
         ) from error
     try:
         return config, load_file(folder / WEIGHTS_FILE)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder / WEIGHTS_FILE} is not a safetensors file: {error}."
         ) from error
 
 
-def read_run(content: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Configuration and weights from a loaded training checkpoint, which has `CONFIG_KEY`."""
+def read_run(content: Mapping[str, Any], source: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Configuration and weights from a loaded training checkpoint, which has `CONFIG_KEY`.
+
+    Args:
+        content: of the file.
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: one of the two is not what uniphd-train writes.
+    """
+    try:
+        config = _parse_config(content[CONFIG_KEY])
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"'{CONFIG_KEY}' of {source} is damaged: {error}.") from error
+    state = content.get("state_dict")
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise CheckpointError(f"'state_dict' of {source} is missing or not one; train again.")
     weights = {
         key.removeprefix(_RUN_PREFIX): value
-        for key, value in content["state_dict"].items()
+        for key, value in state.items()
         if key.startswith(_RUN_PREFIX)
     }
-    return ModelConfig(**content[CONFIG_KEY]), weights
+    if wrong := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
+        raise CheckpointError(f"'state_dict' of {source} has no tensor at '{wrong[0]}'.")
+    return config, weights
+
+
+def _parse_config(content: Any) -> ModelConfig:
+    """The configuration in a file, whose author may be anybody.
+
+    Raises:
+        ValueError: a part is of the wrong type; a size is no sensible number of pixels. (Hydra
+            would construct what a mapping in place of a number names.)
+        TypeError: a part is missing or left over.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it is a {type(content).__name__}")
+    config = ModelConfig(**content)
+    for name in ("model", "tokenizer"):
+        node = getattr(config, name)
+        if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+            raise ValueError(f"its '{name}' does not name a class with '_target_'")
+    sizes: Any = config.preprocessing
+    if not isinstance(sizes, Mapping) or not set(sizes) <= {"size", "max_size"}:
+        raise ValueError("its 'preprocessing' has other entries than 'size' and 'max_size'")
+    if not all(type(value) is int and 1 <= value <= _LONGEST_SIDE for value in sizes.values()):
+        raise ValueError(f"its 'preprocessing' needs integers from 1 to {_LONGEST_SIDE}")
+    return config

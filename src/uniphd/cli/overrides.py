@@ -115,9 +115,10 @@ def _likeness(name: str, key: str) -> float:
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Every key of a configuration, dotted, with those of inner mappings."""
     for name, value in OmegaConf.to_container(node, resolve=False).items():  # type: ignore[union-attr]
-        yield f"{prefix}{name}"
+        key = f"{prefix}{name!s}"
+        yield key
         if isinstance(value, dict):
-            yield from _keys(OmegaConf.create(value), f"{prefix}{name}.")
+            yield from _keys(OmegaConf.create(value), f"{key}.")
 
 
 def _file(key: str, config: DictConfig) -> Path:

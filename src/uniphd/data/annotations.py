@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from uniphd.data.fields import (
     FieldError,
+    is_id,
     parse_area,
     parse_box,
     parse_caption,
@@ -28,6 +29,7 @@ from uniphd.data.fields import (
     parse_segmentation,
     parse_size,
     require_person,
+    shown,
 )
 from uniphd.data.problems import OnError, Problem, settle
 from uniphd.data.segmentation import Mask, decode_segmentation
@@ -152,7 +154,7 @@ def _collect(content: _Entry, file: str, problems: list[Problem]) -> Iterator[Re
             problems.append(Problem(error.kind, f"{where}: {error}.", (image_id,)))
     for image_id, entries in sorted(annotations.items()):
         message = (
-            f"{file}, annotation id {entries[0].get('id')}: 'image_id' is {image_id}, which "
+            f"{file}, annotation id {shown(entries[0].get('id'))}: 'image_id' is {image_id}, which "
             "'images' lacks; add that image or remove the annotation."
         )
         problems.append(Problem("unknown image id", message))
@@ -164,7 +166,7 @@ def _by_id(
     """Group the entries of one of the two lists by their image id."""
     groups: dict[int, list[_Entry]] = defaultdict(list)
     for position, entry in enumerate(entries):
-        if isinstance(entry, dict) and type(entry.get(key)) is int:
+        if isinstance(entry, dict) and is_id(entry.get(key)):
             groups[entry[key]].append(entry)
         else:
             message = f"{file}, {name}[{position}]: '{key}' is missing or no integer; give one."
@@ -174,7 +176,7 @@ def _by_id(
 
 def _repeated_annotation_ids(entries: list[Any]) -> frozenset[Any]:
     ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
-    counts = Counter(value for value in ids if type(value) is int)
+    counts = Counter(value for value in ids if is_id(value))
     return frozenset(value for value, count in counts.items() if count > 1)
 
 
@@ -187,14 +189,14 @@ def _pair(
     if not annotations:
         raise FieldError("image without annotation", "'annotations' has none for it; add one")
     if len(annotations) > 1:
-        ids = ", ".join(str(entry.get("id")) for entry in annotations)
+        ids = ", ".join(shown(entry.get("id")) for entry in annotations[:5])
         raise FieldError(
             "several annotations",
             f"'annotations' has {len(annotations)} for it (ids {ids}); give every person an "
             "image id of its own",
         )
     annotation_id = annotations[0].get("id")
-    if type(annotation_id) is not int:
+    if not is_id(annotation_id):
         raise FieldError(
             "missing id", "the 'id' of its annotation is missing or no integer; give one"
         )
@@ -221,7 +223,7 @@ def _parse(image: _Entry, annotation: _Entry) -> ReferredPerson:
             width=size[1],
             caption=caption,
             bbox=parse_box(annotation, size),
-            area=parse_area(annotation),
+            area=parse_area(annotation, size),
             keypoints=parse_keypoints(annotation, size),
             counts=counts,
             scribbles=parse_scribbles(annotation, size, runs),

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from uniphd.data.dataset import Sample
-from uniphd.prompts import Tokenize, batch_prompts
-from uniphd.structures import Batch, Target
+from uniphd.errors import PromptError
+from uniphd.prompts import Tokenize, batch_prompts, require_inside, require_sound
+from uniphd.structures import Batch, Size, Target
 
 _MULTIPLE = 16  # the canvas is rounded up to it (official release)
+_SMALLEST = 32  # sides of the canvas; the backbone's last map has a pixel for so many
 
 
 class Collate:
@@ -28,9 +30,14 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Batch samples; the canvas is as high and wide as the largest, rounded up to 16.
 
-        Neighbours that show the same picture share it.
+        It has at least 32 pixels a side. Neighbours that show the same picture share it.
+
+        Raises:
+            PromptError: a prompt says nothing or points outside of its picture.
         """
         sizes = tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples)
+        for sample, size in zip(samples, sizes, strict=True):
+            _check_prompt(sample, size)
         height, width = (_round_up(max(sides)) for sides in zip(*sizes, strict=True))
         different, pictures = _different_images(samples)
         images = torch.zeros(len(different), 3, height, width, dtype=torch.uint8)
@@ -49,6 +56,14 @@ class Collate:
             targets=_in_blocks([sample.target for sample in samples]),
             image_ids=tuple(sample.image_id for sample in samples),
         )
+
+
+def _check_prompt(sample: Sample, size: Size) -> None:
+    try:
+        require_sound(sample.prompt)
+        require_inside(sample.prompt, size)
+    except PromptError as error:
+        raise PromptError(f"image id {sample.image_id}: {error}") from error
 
 
 def _in_blocks(targets: Sequence[Target]) -> tuple[Target, ...]:
@@ -80,4 +95,4 @@ def _different_images(samples: Sequence[Sample]) -> tuple[list[Tensor], tuple[in
 
 
 def _round_up(length: int) -> int:
-    return -(-length // _MULTIPLE) * _MULTIPLE
+    return max(_SMALLEST, -(-length // _MULTIPLE) * _MULTIPLE)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from reprlib import Repr
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,12 @@ MAX_PIXELS = 178_956_970
 _BORDER = 1.0
 """Pixels that a box or keypoint may lie outside of the picture: COCO rounds to hundredths."""
 
+_LEAST_EXTENT = 0.01
+"""Pixels of a box's sides on the picture; COCO's last digit."""
+
+_LARGEST_ID = 2**63 - 1
+"""Ids travel in tensors of int64."""
+
 
 class FieldError(Exception):
     """What is wrong with one record: a short kind, and a clause that says what and what to do."""
@@ -37,16 +44,32 @@ class FieldError(Exception):
         self.annotation = ""
 
 
+def shown(value: Any) -> str:
+    """A value of a file as it stands in a message: short, however long or deep it is."""
+    brief = Repr()
+    brief.maxlevel, brief.maxstring, brief.maxlong = 2, 60, 25
+    return brief.repr(value)
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value of a file can be an id."""
+    return type(value) is int and abs(value) <= _LARGEST_ID
+
+
 def parse_size(image: Mapping[str, Any]) -> Size:
     """(height, width) of an entry of `images`."""
     height, width = _require(image, "height"), _require(image, "width")
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
         raise FieldError(
             "wrong size",
-            f"'height' and 'width' are {height!r} and {width!r}; give two positive integers",
+            f"'height' and 'width' are {shown(height)} and {shown(width)}; give two positive "
+            "integers",
         )
     if height * width > MAX_PIXELS:
-        raise FieldError("wrong size", f"{width} x {height} is too large; scale the picture down")
+        raise FieldError(
+            "wrong size",
+            f"{shown(width)} x {shown(height)} is too large; scale the picture down",
+        )
     return height, width
 
 
@@ -54,10 +77,12 @@ def parse_file_name(image: Mapping[str, Any]) -> str:
     """The photograph's path inside the image folder, which it must not leave."""
     name = _text(image, "file_name")
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if "\0" in name:
+        raise FieldError("unsafe path", f"'file_name' {shown(name)} has a NUL; give a plain path")
     if posix.is_absolute() or windows.anchor or ".." in posix.parts or ".." in windows.parts:
         raise FieldError(
             "unsafe path",
-            f"'file_name' {name!r} leaves the image folder; give a path inside of it",
+            f"'file_name' {shown(name)} leaves the image folder; give a path inside of it",
         )
     return name
 
@@ -70,9 +95,9 @@ def parse_caption(image: Mapping[str, Any]) -> str:
 def parse_other_captions(image: Mapping[str, Any], caption: str) -> tuple[str, ...]:
     """What the optional list `captions` says beside `caption`; RefHuman's files have none."""
     captions = image.get("captions", [])
-    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
+    if not isinstance(captions, list) or not all(_is_text(text) for text in captions):
         raise FieldError(
-            "wrong captions", f"'captions' is {captions!r:.60}; give a list of sentences"
+            "wrong captions", f"'captions' is {shown(captions)}; give a list of sentences"
         )
     return tuple(text for text in dict.fromkeys(captions) if text.strip() and text != caption)
 
@@ -82,19 +107,23 @@ def require_person(annotation: Mapping[str, Any]) -> None:
     if annotation.get("category_id", 1) != 1:
         raise FieldError(
             "not a person",
-            f"'category_id' is {annotation['category_id']!r}; RefHuman has people only, 1",
+            f"'category_id' is {shown(annotation['category_id'])}; RefHuman has people only, 1",
         )
     if annotation.get("iscrowd", 0) != 0:
         raise FieldError(
-            "crowd", f"'iscrowd' is {annotation['iscrowd']!r}; annotate a single person"
+            "crowd", f"'iscrowd' is {shown(annotation['iscrowd'])}; annotate a single person"
         )
 
 
-def parse_area(annotation: Mapping[str, Any]) -> float:
+def parse_area(annotation: Mapping[str, Any], size: Size) -> float:
     """The mask's area in square pixels."""
     value = _require(annotation, "area")
-    if type(value) not in (int, float) or not 0 < value <= MAX_PIXELS:
-        raise FieldError("wrong area", f"'area' is {value!r}; give the mask's pixels, above 0")
+    if type(value) not in (int, float) or not 0 < value <= size[0] * size[1]:
+        raise FieldError(
+            "wrong area",
+            f"'area' is {shown(value)}; give the mask's pixels, above 0 and at most "
+            f"{size[0] * size[1]}",
+        )
     return float(value)
 
 
@@ -110,11 +139,19 @@ def parse_box(annotation: Mapping[str, Any], size: Size) -> tuple[float, float, 
             "box outside of the image",
             f"'bbox' {_brief(box)} leaves the {size[1]} x {size[0]} picture; correct it",
         )
+    on_picture = min(x + width, size[1]) - max(x, 0), min(y + height, size[0]) - max(y, 0)
+    if min(on_picture) < _LEAST_EXTENT:
+        raise FieldError(
+            "box without area", f"'bbox' {_brief(box)} has no area on the picture; correct it"
+        )
     return x, y, width, height
 
 
 def parse_keypoints(annotation: Mapping[str, Any], size: Size) -> npt.NDArray[np.float32]:
-    """(17, 3) x, y, v; at least one is labelled, and those that are lie on the picture."""
+    """(17, 3) x, y, v; at least one is labelled, and those that are lie on the picture.
+
+    The others become 0, 0, 0, whatever the file has: a number beyond float32 would be infinite.
+    """
     keypoints = _numbers(annotation, "keypoints", 3 * NUM_KEYPOINTS).reshape(NUM_KEYPOINTS, 3)
     points, visibility = keypoints[:, :2], keypoints[:, 2]
     if not ((visibility == 0) | (visibility == 1) | (visibility == 2)).all():
@@ -134,7 +171,7 @@ def parse_keypoints(annotation: Mapping[str, Any], size: Size) -> npt.NDArray[np
             f"'keypoints' has the {KEYPOINT_NAMES[number]} at {_brief(points[number])}, outside "
             f"of the {size[1]} x {size[0]} picture; correct it or set its visibility to 0",
         )
-    return keypoints.astype(np.float32)
+    return (keypoints * labelled[:, None]).astype(np.float32)
 
 
 def parse_segmentation(
@@ -187,11 +224,16 @@ def _require(entry: Mapping[str, Any], name: str) -> Any:
 
 def _text(entry: Mapping[str, Any], name: str) -> str:
     value = _require(entry, name)
-    if not isinstance(value, str):
-        raise FieldError(f"wrong {name}", f"'{name}' is {value!r}, which is no text; give one")
+    if not _is_text(value):
+        raise FieldError(f"wrong {name}", f"'{name}' is {shown(value)}, which is no text; give one")
     if not value.strip():
         raise FieldError(f"missing {name}", f"'{name}' is empty; write one")
     return value
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether a value is a string of characters; JSON can hold halves of surrogate pairs."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _numbers(entry: Mapping[str, Any], name: str, length: int) -> npt.NDArray[np.float64]:

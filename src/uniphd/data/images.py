@@ -13,11 +13,18 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from uniphd.data.annotations import ReferredPerson
+from uniphd.data.fields import MAX_PIXELS
 from uniphd.data.problems import Problem
 from uniphd.errors import ImageError
 from uniphd.structures import Size
 
 _DRAFT_SCALE = 8  # libjpeg's smallest: the whole stream is parsed and few pixels are computed
+
+# What cameras and data sets write. Pillow's other readers are for documents and rare formats: one
+# starts another program (EPS), others unpack without limit, and most of its advisories are theirs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+
+_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)  # EXIF: pictures that lie on their side
 
 
 class ReadPhotograph(Protocol):
@@ -42,9 +49,33 @@ class PhotographFolder:
         """Read the photograph of a record.
 
         Raises:
-            ImageError: see `read_image`.
+            ImageError: see `read_image`; or a link leads out of the folder.
         """
-        return read_image(self.folder / person.file_name, person.size)
+        try:
+            return read_image(photograph_path(self.folder, person.file_name), person.size)
+        except ImageError as error:
+            raise ImageError(f"image id {person.image_id}: {error}") from error
+
+
+def photograph_path(folder: Path, file_name: str) -> Path:
+    """The place of a photograph, which is inside of the folder, wherever links lead.
+
+    The folder itself may be a link.
+
+    Raises:
+        ImageError: a link inside of the folder leads out of it.
+    """
+    path = folder / file_name
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise ImageError(f"{path} cannot be reached ({error}); replace the photograph.") from error
+    if not inside:
+        raise ImageError(
+            f"{path} is a link out of the image folder; put the photograph there, or name the "
+            "folder that holds it as data.image_folder."
+        )
+    return path
 
 
 def read_image(path: Path | str, size: Size | None = None) -> Image.Image:
@@ -57,8 +88,8 @@ def read_image(path: Path | str, size: Size | None = None) -> Image.Image:
         size: (height, width) that the annotations state, or None to accept any.
 
     Raises:
-        ImageError: the file is missing, damaged, of another size, larger than Pillow's limit of
-            178 million pixels, or of a pixel type without a natural range.
+        ImageError: the file is missing, damaged, of another size or format, larger than 178 million
+            pixels, or of a pixel type without a natural range.
     """
     with _opened(Path(path), size) as image:
         return to_rgb(image)
@@ -106,7 +137,7 @@ def verify_images(
     for person in people:
         image_ids[person.file_name, person.size].append(person.image_id)
     with ThreadPoolExecutor(workers) as pool:
-        flaws = pool.map(lambda key: _flaw(folder / key[0], key[1]), image_ids)
+        flaws = pool.map(lambda key: _flaw(folder, *key), image_ids)
         return tuple(
             Problem("unusable image", f"image id {', '.join(map(str, ids))}: {flaw}", tuple(ids))
             for ids, flaw in zip(image_ids.values(), flaws, strict=True)
@@ -114,10 +145,10 @@ def verify_images(
         )
 
 
-def _flaw(path: Path, size: Size) -> str | None:
+def _flaw(folder: Path, file_name: str, size: Size) -> str | None:
     """What is wrong with one photograph, or None."""
     try:
-        with _opened(path, size) as image:
+        with _opened(photograph_path(folder, file_name), size) as image:
             _require_range(image)
             image.draft(None, (image.width // _DRAFT_SCALE, image.height // _DRAFT_SCALE))
             image.load()
@@ -135,12 +166,13 @@ def _require_range(image: Image.Image) -> None:
 def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
     """An opened photograph of the right size; whatever goes wrong inside becomes an ImageError."""
     try:
-        with Image.open(path) as image:
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{path} cannot be read (it is no file); add the photograph.")
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
             if size is not None and image.size != (size[1], size[0]):
-                raise ImageError(
-                    f"{path} has {image.width} x {image.height} pixels and its annotation says "
-                    f"{size[1]} x {size[0]}; fetch the original photograph."
-                )
+                raise ImageError(_size_message(path, image, size))
             yield image
     except ImageError:
         raise
@@ -151,7 +183,19 @@ def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
             f"{path} has more than 178 million pixels; scale the photograph down."
         ) from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is no picture that Pillow can read; replace it.") from None
+        raise ImageError(
+            f"{path} is no picture of a known format ({', '.join(_FORMATS)}); replace it."
+        ) from None
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{path} cannot be read ({reason}); replace the photograph.") from error
+
+
+def _size_message(path: Path, image: Image.Image, size: Size) -> str:
+    """What to do about a photograph of another size than its annotation has."""
+    found, stated = f"{image.width} x {image.height}", f"{size[1]} x {size[0]}"
+    turned = image.size == size and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    advice = "fetch the original photograph"
+    if turned:
+        advice = "annotate its pixels as they are stored, not as EXIF turns them, or store them so"
+    return f"{path} has {found} pixels and its annotation says {stated}; {advice}."

@@ -98,7 +98,10 @@ def flip(scene: Scene) -> Scene:
 
 
 def resize(scene: Scene, size: Size) -> Scene:
-    """Resize to (height, width): Pillow's bilinear for the picture, nearest for the mask."""
+    """Resize to (height, width): Pillow's bilinear for the picture, nearest for the mask.
+
+    A mask too thin for the new size keeps one pixel.
+    """
     if size == scene.size:
         return scene
     height, width = size
@@ -146,14 +149,16 @@ def resized_size(size: Size, shorter_side: int, max_size: int | None = None) -> 
         size: (height, width) of the picture.
         shorter_side: wanted length of the shorter side.
         max_size: limit of the longer side; where it would be exceeded, the shorter side is
-            round(max_size * shorter / longer).
+            round(max_size * shorter / longer), and where that is 0, the size is 1 by `max_size`.
 
     Returns:
         (height, width), the longer side truncated to an integer.
     """
     shorter, longer = float(min(size)), float(max(size))
     if max_size is not None and longer / shorter * shorter_side > max_size:
-        shorter_side = max(1, round(max_size * shorter / longer))
+        shorter_side = round(max_size * shorter / longer)
+        if shorter_side == 0:
+            return (max_size, 1) if size[1] < size[0] else (1, max_size)
     height, width = size
     if width < height:
         return int(shorter_side * height / width), shorter_side
@@ -188,9 +193,17 @@ def make_target(scene: Scene) -> Target:
 
 
 def _resize_mask(mask: Tensor, size: Size) -> Tensor:
-    """What torch's nearest resize gives, picked by index, which takes half the time."""
+    """What torch's nearest resize gives, and at least one of the person's pixels.
+
+    Picked by index, which takes half the time.
+    """
     rows, columns = map(_nearest, mask.shape[1:], size)
-    return mask.index_select(2, columns).index_select(1, rows)
+    resized = mask.index_select(2, columns).index_select(1, rows)
+    if not resized.any() and mask.any():
+        _, y, x = mask.nonzero()[0].tolist()
+        height, width = mask.shape[-2:]
+        resized[0, y * size[0] // height, x * size[1] // width] = 1
+    return resized
 
 
 def _nearest(old: int, new: int) -> Tensor:

@@ -19,6 +19,7 @@ Mask: TypeAlias = npt.NDArray[np.uint8]
 """(h, w), 1 on the person and 0 elsewhere, column-major as pycocotools has it."""
 
 _MIN_POLYGON_NUMBERS = 6
+_MAX_OUTLINE = 1_000_000  # pixels; pycocotools takes 60 bytes for each of them
 _MAX_DIGITS = 7  # of five bits each; a run of 2**31 pixels has no more
 
 
@@ -101,12 +102,16 @@ def _encode_polygons(polygons: list[Any], size: Size) -> bytes:
     if not polygons:
         raise ValueError("has no polygon")
     height, width = size
+    outline = 0.0
     for polygon in polygons:
         points = _polygon_points(polygon)
         # A picture's size beyond the border is far more than rounding and small enough for memory.
         inside = (np.abs(points - (width / 2, height / 2)) <= (1.5 * width, 1.5 * height)).all()
         if not inside:
             raise ValueError(f"has a polygon far outside of the {width} x {height} picture")
+        outline += float(np.abs(points - np.roll(points, 1, axis=0)).sum())
+    if outline > _MAX_OUTLINE:
+        raise ValueError(f"has polygons whose outlines are longer than {_MAX_OUTLINE:,} pixels")
     runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return bytes(runs["counts"])
 
@@ -125,7 +130,7 @@ def _polygon_points(polygon: Any) -> npt.NDArray[np.float64]:
 
 def _encode_run_lengths(segmentation: Mapping[str, Any], size: Size) -> bytes:
     if segmentation.get("size") != list(size):
-        raise ValueError(f"is for size {segmentation.get('size')} and the picture is {list(size)}")
+        raise ValueError(f"is not for the size of the picture, {list(size)}")
     counts = segmentation.get("counts")
     if isinstance(counts, str):
         encoded = counts.encode("ascii", "replace")

@@ -7,6 +7,7 @@ from the generator in the call, so that a draw depends on nothing else.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -17,8 +18,16 @@ from uniphd.errors import ConfigError
 
 _CROP_ATTEMPTS = 10
 
-# Whole words, and the compounds in which the word keeps its meaning: leftmost, left-handed.
-_SIDES = re.compile(r"\b(left|right)(?=(?:most|hand|handed|side)?\b)", re.IGNORECASE)
+# Pixels of the longer side before a crop: no photograph comes near, and a panorama of 3,000 to 1
+# would otherwise be enlarged to a billion pixels.
+_LONGEST_BEFORE_CROP = 8_192
+
+# Whole words, between whatever is no letter, and the compounds in which the word keeps its meaning:
+# leftmost, left-handed, leftwards.
+_SIDES = re.compile(
+    r"(?<![^\W\d_])(left|right)(?=(?:most|hand|handed|hander|side|sided|ward|wards)?(?![^\W\d_]))",
+    re.IGNORECASE,
+)
 
 
 class Transform(Protocol):
@@ -101,7 +110,8 @@ class TrainingTransform:
 
     def _crop(self, scene: Scene, random: Random) -> Scene:
         """Resize and cut out a random window that shows the person."""
-        scaled = resize(scene, resized_size(scene.size, random.choice(self.crop_scales)))
+        shorter_side = random.choice(self.crop_scales)
+        scaled = resize(scene, resized_size(scene.size, shorter_side, _LONGEST_BEFORE_CROP))
         for _ in range(_CROP_ATTEMPTS):
             width = self._side(scaled.image.width, random)
             height = self._side(scaled.image.height, random)
@@ -120,9 +130,20 @@ class TrainingTransform:
 def mirror_caption(caption: str) -> str:
     """Exchange the words left and right, keeping their case; "bright" is left alone.
 
-    (The official release replaces substrings and makes "bleft" of "bright".)
+    Where the words are there in other characters only (full width, styled, with invisible ones
+    inside), the caption comes back in plain ones. (The official release replaces substrings and
+    makes "bleft" of "bright".)
     """
+    plain = _plain(caption)
+    if len(_SIDES.findall(plain)) != len(_SIDES.findall(caption)):
+        caption = plain
     return _SIDES.sub(lambda match: _opposite(match[0]), caption)
+
+
+def _plain(caption: str) -> str:
+    """Compatible characters (NFKC) without the invisible ones of format."""
+    compatible = unicodedata.normalize("NFKC", caption)
+    return "".join(letter for letter in compatible if unicodedata.category(letter) != "Cf")
 
 
 def _opposite(word: str) -> str:

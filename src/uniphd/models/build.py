@@ -54,11 +54,13 @@ def _build(node: Any, where: str) -> Any:
 def _resolve(name: str, where: str) -> type:
     module, _, attribute = name.rpartition(".")
     if not module.startswith(_ALLOWED):
-        raise ConfigError(f"{where}._target_ is '{name}'; only classes of uniphd.models are built.")
+        raise ConfigError(
+            f"{where}._target_ is '{name:.80}'; only classes of uniphd.models are built."
+        )
     try:
         target = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{where}._target_ names '{name}', which does not exist.") from error
+    except (ImportError, AttributeError, ValueError) as error:  # also names with a NUL
+        raise ConfigError(f"{where}._target_ names '{name:.80}', which does not exist.") from error
     if not (isinstance(target, type) and target.__module__ == module):
-        raise ConfigError(f"{where}._target_ is '{name}', which is not a class of that module.")
+        raise ConfigError(f"{where}._target_ is '{name:.80}', which is not a class of that module.")
     return target

@@ -74,7 +74,7 @@ class TextEncoder(nn.Module):
 
 def _pretrained(name: str) -> nn.Module:
     try:
-        model: nn.Module = AutoModel.from_pretrained(name)
+        model: nn.Module = AutoModel.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
@@ -88,5 +88,6 @@ def _random(config: dict[str, Any]) -> nn.Module:
     model_type = config.pop("model_type", None)
     if model_type is None:
         raise ConfigError("text_encoder.config lacks `model_type`, for example 'roberta'.")
-    model: nn.Module = AutoModel.from_config(AutoConfig.for_model(model_type, **config))
+    described = AutoConfig.for_model(model_type, **config)
+    model: nn.Module = AutoModel.from_config(described, trust_remote_code=False)
     return model

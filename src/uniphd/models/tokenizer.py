@@ -28,9 +28,17 @@ class HashTokenizer:
     Args:
         vocab_size: number of ids, the first three of which are special.
         max_length: longer texts are cut to this many tokens.
+
+    Raises:
+        ConfigError: there is no room for a word beside the special ids.
     """
 
     def __init__(self, vocab_size: int = 4096, max_length: int = 64) -> None:
+        if vocab_size < 4 or max_length < 3:
+            raise ConfigError(
+                f"tokenizer.vocab_size is {vocab_size} and tokenizer.max_length {max_length}; give "
+                "at least 4 and 3."
+            )
         self.vocab_size = vocab_size
         self.max_length = max_length
 
@@ -84,7 +92,9 @@ class HuggingFaceTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.name)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                self.name, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(

@@ -1,0 +1,150 @@
+"""What a checkpoint may ask for: files come from strangers, so their contents are only data.
+
+`uniphd.models.build` constructs classes of this package and no others. Two of those hand arguments
+on to libraries that can download files or code, which no checkpoint of ours asks for: the weights
+are in the checkpoint. And a network is as large as its configuration says, whatever its file holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from uniphd.errors import CheckpointError, UniPHDError
+from uniphd.models.build import build_model
+from uniphd.models.uniphd import UniPHD
+
+# Arguments of `uniphd.models` and of timm that load a file or a download, and transformers' key
+# for code beside a configuration.
+_LOADING = re.compile(r"pretrained\w*|weights|checkpoint_path|auto_map")
+# Names of a timm model or of an implementation in transformers; no "hf-hub:", "local-dir:" or path,
+# and no "owner/name", which would be a kernel to download.
+_NAMING = re.compile(r"name|\w*_implementation\w*")
+_PLAIN_NAME = re.compile(r"[\w.|-]*")
+# What constructors count up to, module by module.
+_COUNTING = re.compile(r"\w*(layers|levels|depths?|blocks|stages)")
+_MOST = 1_000
+
+
+def build_from_checkpoint(
+    config: Mapping[str, Any], weights: Mapping[str, Tensor], source: object
+) -> UniPHD:
+    """Construct the network that a checkpoint describes, once its weights are known to fit.
+
+    Args:
+        config: constructor tree of the checkpoint.
+        weights: of the checkpoint; they are compared, not loaded.
+        source: the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: the configuration asks for a file, a download or unreasonable sizes, cannot
+            be built, or the weights are not of this network.
+        ConfigError: a class is not one of ours or does not take its arguments.
+    """
+    try:
+        _require_own(config, source)
+    except RecursionError as error:
+        raise CheckpointError(f"The configuration of {source} is nested too deeply.") from error
+    with torch.device("meta"):  # takes no memory, whatever the sizes
+        expected = _build(config, source).state_dict()
+    require_fit(weights, expected, f"The weights of {source} do not fit its configuration")
+    return _build(config, source)
+
+
+def require_fit(
+    weights: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    summary: str,
+    unknown: Iterable[str] = (),
+) -> None:
+    """Compare names and shapes; say all that is wrong at once.
+
+    Args:
+        weights: of a checkpoint.
+        expected: what the network has.
+        summary: what to say when they differ, without a full stop.
+        unknown: further names of the checkpoint, which the network certainly lacks.
+
+    Raises:
+        CheckpointError: a name is missing or left over, or a shape differs.
+    """
+    problems = [
+        _listing("missing", sorted(expected.keys() - weights.keys())),
+        _listing("left over", sorted([*unknown, *(weights.keys() - expected.keys())])),
+        _listing(
+            "of another shape",
+            [
+                f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
+                for key in sorted(weights.keys() & expected.keys())
+                if weights[key].shape != expected[key].shape
+            ],
+        ),
+    ]
+    if any(problems):
+        found = "; ".join(problem for problem in problems if problem)
+        raise CheckpointError(f"{summary}: {found}.")
+
+
+def _build(config: Mapping[str, Any], source: object) -> UniPHD:
+    try:
+        network = build_model(config)
+    except UniPHDError:
+        raise
+    except Exception as error:  # a constructor fails at senseless arguments in any way
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(
+            f"The configuration of {source} cannot be built: {reason}."
+        ) from error
+    if not isinstance(network, UniPHD):
+        raise CheckpointError(
+            f"The configuration of {source} is for a {type(network).__name__}, not for a network "
+            "of uniphd-train or uniphd-convert."
+        )
+    return network
+
+
+def _require_own(config: Mapping[str, Any], source: object) -> None:
+    for node in _mappings(config):
+        if str(node.get("_target_")).endswith(".TextEncoder") and node.get("name") is not None:
+            raise CheckpointError(_refusal(source, "name", node["name"]))
+        for key, value in node.items():
+            loads = _LOADING.fullmatch(str(key)) and value not in (None, False)
+            named = _NAMING.fullmatch(str(key)) and value is not None
+            if loads or (named and not _PLAIN_NAME.fullmatch(str(value))):
+                raise CheckpointError(_refusal(source, key, value))
+            numbers = value if isinstance(value, list | tuple) else [value]
+            most = max((abs(n) for n in numbers if isinstance(n, int)), default=0)
+            if _COUNTING.fullmatch(str(key)) and most > _MOST:
+                raise CheckpointError(
+                    f"The configuration of {source} has '{key}': {value!r:.80}; more than {_MOST} "
+                    "are refused."
+                )
+
+
+def _refusal(source: object, key: object, value: object) -> str:
+    return (
+        f"The configuration of {source} asks to load '{key}': {value!r:.80}; a checkpoint holds "
+        "its weights itself, so this was not done."
+    )
+
+
+def _mappings(node: Any) -> Iterator[Mapping[Any, Any]]:
+    """All mappings in nested containers, the outermost first."""
+    if isinstance(node, Mapping):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for value in node:
+            yield from _mappings(value)
+
+
+def _listing(what: str, names: list[str]) -> str:
+    """Such as "3 entries missing (a, b, c)", cut after five names; empty when there are none."""
+    if not names:
+        return ""
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} {'entry' if len(names) == 1 else 'entries'} {what} ({shown})"

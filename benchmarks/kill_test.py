@@ -113,9 +113,12 @@ def kill_test(folder: Path, kills: int, seed: int) -> dict[str, Any]:
             hit[PHASES[state[PHASE]]] += 1
             kept = newest_step(place) >= state[SAVED]
             torn = sum(not is_whole(file) for file in place.glob("checkpoints/*.ckpt"))
-            found["survived"] += kept and resumed_there and not torn
+            survived = kept and resumed_there and not torn
+            found["survived"] += survived
             found["torn"] += torn
             repeated.append(max(state[STEP] - newest_step(place), 0))
+            outcome = "survived" if survived else "NOT SURVIVED"
+            print(f"killed in {PHASES[state[PHASE]]} at step {state[STEP]}: {outcome}", flush=True)
             continue
         if not phases:
             break

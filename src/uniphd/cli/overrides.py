@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -114,8 +115,9 @@ def _likeness(name: str, key: str) -> float:
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Every key of a configuration, dotted, with those of inner mappings."""
-    for name, value in OmegaConf.to_container(node, resolve=False).items():  # type: ignore[union-attr]
-        key = f"{prefix}{name!s}"
+    plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
+    for name, value in plain.items():
+        key = f"{prefix}{name}"
         yield key
         if isinstance(value, dict):
             yield from _keys(OmegaConf.create(value), f"{key}.")

@@ -31,6 +31,8 @@ _BORDER = 1.0
 _LEAST_EXTENT = 0.01
 """Pixels of a box's sides on the picture; COCO's last digit."""
 
+_LONGEST_SHOWN = 100  # characters
+
 _LARGEST_ID = 2**63 - 1
 """Ids travel in tensors of int64."""
 
@@ -48,7 +50,8 @@ def shown(value: Any) -> str:
     """A value of a file as it stands in a message: short, however long or deep it is."""
     brief = Repr()
     brief.maxlevel, brief.maxstring, brief.maxlong = 2, 60, 25
-    return brief.repr(value)
+    text = brief.repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def is_id(value: Any) -> bool:

@@ -189,6 +189,19 @@ def test_processes_share_an_epoch(
     assert set().union(*shares) == set(range(8))
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_every_process_has_as_many_samples_as_the_others(
+    dataset: RefHumanDataset, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    few = RefHumanDataset(dataset.records[:count], dataset.read, dataset.transform, dataset.prompt)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
+        sampler = PhotographSampler(few, shuffle=True)
+        assert len(list(sampler)) == len(sampler) == -(-count // 3)
+
+
 def test_people_of_a_photograph_stay_together(
     dataset: RefHumanDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

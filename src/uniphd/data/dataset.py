@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from random import Random
 from typing import Any, NamedTuple
 
@@ -162,6 +162,6 @@ class PhotographSampler(EpochSampler):
         if self.shuffle:
             Random(f"photographs/{self.seed}/{self.epoch}").shuffle(order)
         people = [index for place in order for index in self._photographs[place]]
-        people += people[: self.total_size - len(people)]
+        people = list(islice(cycle(people), self.total_size))  # every process as many
         first = self.rank * self.num_samples
         return iter(people[first : first + self.num_samples])

@@ -38,7 +38,7 @@ class DensePoseLoss:
         ConfigError: a number is negative.
     """
 
-    weight: float = 0.5
+    weight: float = 1.0
     keypoint_weight: float = 2.0
     oks_weight: float = 4.0
     least_coverage: float = 0.5

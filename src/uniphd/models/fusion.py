@@ -136,7 +136,7 @@ class ProductFusion(PromptFusion):
         self.region_factor = nn.Linear(hidden_dim, hidden_dim)
         self.grounding = nn.Linear(hidden_dim, 1)
         self.output = nn.Linear(hidden_dim, hidden_dim)
-        self.mark = nn.Parameter(torch.randn(hidden_dim))  # as large as a normalised token
+        self.mark = nn.Parameter(torch.zeros(hidden_dim))
         nn.init.constant_(self.grounding.weight, hidden_dim**-0.5)
         nn.init.constant_(self.grounding.bias, _PRIOR_LOGIT)
 

@@ -108,16 +108,13 @@ class PromptFusion(nn.Module):
 
 
 class ProductFusion(PromptFusion):
-    """The paper's attention, beside it a product that says which tokens the prompt means.
+    """`v + attention(...) + D(relu(h))` with `h = A(v + position) * 12 B(mean(tokens))`.
 
-    `v + attention(...) + D(relu(h)) + sigmoid(C(h)) m` with `h = A(v + position) * 12 B(mean(t))`
-    for picture tokens v and prompt tokens t. The product lets one vector of the prompt choose
-    channels of every picture token, as in low-rank bilinear pooling (Kim et al., arXiv 1610.04325).
-    `C(h)` are grounding logits, which start as a scaled dot product of the prompt with every token
-    and with few tokens covered. The vector m marks the tokens that they mean for all that follows:
-    `D(relu(h))` cannot, as it does not see what is below 0. Text and positional prompts have their
-    own B, since their tokens come from different sources; what is done with a picture token is the
-    same for both.
+    The product lets one vector of the prompt choose channels of every picture token, as in
+    low-rank bilinear pooling (Kim et al., arXiv 1610.04325); `C(h)` are grounding logits, which
+    start as a scaled dot product of the prompt with every token and with few tokens covered. Text
+    and positional prompts have their own B, since their tokens come from different sources; what is
+    done with a picture token is the same for both.
 
     Args:
         hidden_dim: C.
@@ -136,7 +133,6 @@ class ProductFusion(PromptFusion):
         self.region_factor = nn.Linear(hidden_dim, hidden_dim)
         self.grounding = nn.Linear(hidden_dim, 1)
         self.output = nn.Linear(hidden_dim, hidden_dim)
-        self.mark = nn.Parameter(torch.zeros(hidden_dim))
         nn.init.constant_(self.grounding.weight, hidden_dim**-0.5)
         nn.init.constant_(self.grounding.bias, _PRIOR_LOGIT)
 
@@ -152,10 +148,9 @@ class ProductFusion(PromptFusion):
             lambda rows: self.region_factor(mean[rows]),
         )
         product = self.visual_factor(visual + positions) * factor.unsqueeze(1)
-        logits = self.grounding(product)
         return FusedTokens(
-            tokens=fused.tokens + self.output(F.relu(product)) + logits.sigmoid() * self.mark,
-            grounding_logits=logits.squeeze(-1),
+            tokens=fused.tokens + self.output(F.relu(product)),
+            grounding_logits=self.grounding(product).squeeze(-1),
         )
 
 

@@ -33,7 +33,7 @@ UNKNOWN = {
     ("trainer.overfit_batches=1",): r"another argument by \+trainer\.overfit_batches=VALUE",
     ("backbone.options={depths:[1]}",): r"no key backbone\.options\.depths; .*\+backbone\.options",
     ("backbone=swin_x",): r"^backbone=swin_x: there is no such choice; did you mean swin_t\? "
-    r"Choices: resnet50, swin_b, .*tiny\.$",
+    r"Choices: resnet50, swin_b, .*tiny_resnet\.$",
     ("callbacks=[default,emma]",): r"callbacks=emma: .*mean ema\? Choices: default, early_stopping",
     ("hydra/launcher=joblb",): r"joblb: there is no such choice.*pip install 'uniphd\[sweep\]'",
     ("optim.lr=1e-4,3e-4",): r"^optim\.lr=1e-4,3e-4 has several values; add -m .*optim\.lr=\[",

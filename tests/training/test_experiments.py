@@ -48,7 +48,7 @@ PUBLISHED_PARAMETERS = {"swint_refhuman": 184.0, "swint_refhuman_group_pose": 17
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    config = compose_train(Path("unused"), *overrides, "++data.root=unused")
+    config = compose_train(Path("unused"), *overrides, "++data.root=unused", "run_id=unused")
     assert not OmegaConf.missing_keys(config)
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 

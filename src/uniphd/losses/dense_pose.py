@@ -1,7 +1,7 @@
 """Dense pose: every picture token on the referred person answers for the pose.
 
 The published losses hold one token per prompt to the pose, the one whose query is matched. From
-scratch, features learn poses several times faster where all tokens on the person are (as in
+scratch, features learn poses faster where all tokens on the person are (as in
 one-stage detectors: FCOS, ICCV 2019). Nothing of this is in the official training.
 
 Shapes: B images, S tokens over the L levels, C channels, N people at most in one image, M tokens on

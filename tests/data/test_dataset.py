@@ -97,6 +97,15 @@ def test_a_draw_depends_on_seed_epoch_and_index(
     assert sum(changed_seed) <= 1
 
 
+def test_the_prompt_knows_the_epoch(folder: Path, people: tuple[ReferredPerson, ...]) -> None:
+    sampler = PromptSampler(text=0.5, point=0.5, scribble=0.0, text_epochs=1)
+    dataset = RefHumanDataset(
+        people, PhotographFolder(folder / "images"), EvaluationTransform(60), sampler
+    )
+    kinds = [{dataset[Draw(epoch, index)].prompt.kind for index in range(8)} for epoch in (0, 1)]
+    assert kinds == [{"text"}, {"text", "point"}]
+
+
 def test_prompts_do_not_hang_on_the_augmentation(
     folder: Path, people: tuple[ReferredPerson, ...], dataset: RefHumanDataset
 ) -> None:

@@ -90,7 +90,7 @@ class RefHumanDataset(Dataset[Sample]):
         scene = self.transform(scene, self._random("transform", epoch, index))
         return Sample(
             image=image_tensor(scene.image),
-            prompt=self.prompt(scene, self._random("prompt", epoch, index)),
+            prompt=self.prompt(scene, self._random("prompt", epoch, index), epoch),
             target=make_target(scene),
             image_id=person.image_id,
             original_size=person.size,

@@ -58,11 +58,11 @@ class Run:
 
     @property
     def best(self) -> Validation:
-        """The validation that the run's checkpoint `best` is of; the last one where none is."""
+        """That of the run's checkpoint `best`, or the one it would be of; the last where none is."""
         node = OmegaConf.select(self.config, "callbacks.best")
-        monitor = "val/mean/pose_AP" if node is None else str(node.get("monitor"))
+        monitor = OmegaConf.select(self.config, "monitor") if node is None else node.get("monitor")
         sign = -1 if node is not None and node.get("mode") == "min" else 1
-        name = monitor.removeprefix("val/")
+        name = str(monitor).removeprefix("val/")
         scored = [v for v in self.validations if math.isfinite(v.metrics.get(name, math.nan))]
         return max(scored, key=lambda v: sign * v.metrics[name], default=self.last)
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from uniphd.reports.runs import Run
 MAIN_METRICS = ("pose_AP", "PCKh@0.5", "oIoU", "mIoU", "mask_AP", "referring_acc")
 KINDS = (*PROMPT_KINDS, "mean")
 _MAX_SETTINGS = 6  # beside the metrics
+_BOOKKEEPING = frozenset(  # groups and keys of the configuration that decide about no number
+    ("run_id", "name", "paths", "logger", "ckpt_path", "print_summary", "launcher", "sweep")
+)
 
 Moment: TypeAlias = Literal["best", "last"]
 """The validation whose metrics stand in the table."""
@@ -99,8 +103,12 @@ def named_runs(runs: Sequence[Run]) -> list[tuple[Run, str]]:
 
 
 def differing_settings(runs: Sequence[Run]) -> list[str]:
-    """Keys of the runs' command lines whose values are not the same in all runs."""
-    keys = dict.fromkeys(key for run in runs for key in run.overrides)
+    """Keys of the runs' command lines whose values are not the same in all runs.
+
+    Where a run is kept, how it is called and who was told of it make no difference to its numbers.
+    """
+    given = dict.fromkeys(key for run in runs for key in run.overrides)
+    keys = [key for key in given if re.split("[./]", key)[0] not in _BOOKKEEPING]
     return [key for key in keys if len({run.setting(key) for run in runs}) > 1]
 
 

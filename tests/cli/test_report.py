@@ -92,6 +92,16 @@ def test_what_differs_is_a_column_and_runs_are_in_natural_order(tmp_path: Path) 
     assert {row["source"] for row in rows} == {"measured"}
 
 
+def test_the_head_says_what_the_cells_are(tmp_path: Path) -> None:
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        given = ("experiment=same", f"optim.lr={lr}")
+        write_run(tmp_path / "runs" / name, {1: metrics("text", lr)}, *given, optim={"lr": lr})
+    run_report(tmp_path / "out", tmp_path / "runs")
+    first, second, *_ = (tmp_path / "out" / "report.md").read_text().splitlines()
+    assert first.endswith("at the best validation by val/mean/mIoU; steps count from 0.")
+    assert second == "In all runs: experiment=same"
+
+
 def test_names_and_places_are_no_settings(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 1)):
         places = (f"paths.output_dir={tmp_path / name}", f"hydra.run.dir={tmp_path / name}")

@@ -149,8 +149,8 @@ def test_early_stopping_follows_the_metric_of_the_best_checkpoint() -> None:
     overrides = ("experiment=synthetic_cpu", "callbacks=[default,early_stopping]")
     config = compose_train(Path("unused"), *overrides, "callbacks.early_stopping.patience=2")
     assert config.monitor == "val/mean/referring_acc"
-    for name in ("best", "early_stopping"):
-        assert (config.callbacks[name].monitor, config.callbacks[name].mode) == (config.monitor, "max")
+    for callback in (config.callbacks.best, config.callbacks.early_stopping):
+        assert (callback.monitor, callback.mode) == (config.monitor, "max")
     assert config.callbacks.early_stopping.patience == 2
 
 

@@ -64,7 +64,7 @@ class Run:
 
     @property
     def best(self) -> Validation:
-        """That of the run's checkpoint `best`, or the one it would be of; the last where none is."""
+        """That of the run's checkpoint `best`, or what it would be of; the last where none is."""
         name = self.monitor.removeprefix("val/")
         sign = -1 if OmegaConf.select(self.config, "callbacks.best.mode") == "min" else 1
         scored = [v for v in self.validations if math.isfinite(v.metrics.get(name, math.nan))]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import OmegaConf
 
 from tests.composition import compose_eval, compose_train
 from uniphd.cli.combinations import refuse_impossible
 from uniphd.cli.configuration import (
     build,
+    build_callbacks,
     build_nodes,
     config_dir,
     load_tokenizer,
@@ -47,6 +49,15 @@ def test_an_experiment_goes_without_callbacks(experiment: str, tmp_path: Path) -
     config = compose_train(tmp_path, *given)
     refuse_impossible(config)
     assert build_nodes(config.callbacks) == []
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_progress_bar_is_there_where_it_is_shown(shown: bool, tmp_path: Path) -> None:
+    given = ("data.root=unused", f"trainer.enable_progress_bar={shown}")
+    for config in (compose_train(tmp_path, *given), compose_eval(tmp_path, *given, "ckpt=unused")):
+        found = [isinstance(callback, ProgressBar) for callback in build_callbacks(config)]
+        assert sum(found) == shown
+        assert len(found) == len(config.callbacks) - (not shown)
 
 
 @pytest.mark.parametrize("choice", ["default", "ema", "early_stopping", "[default,early_stopping]"])

@@ -19,6 +19,7 @@ from uniphd.cli.allocator import keep_freed_memory
 from uniphd.cli.combinations import refuse_impossible
 from uniphd.cli.configuration import (
     build,
+    build_callbacks,
     build_network,
     build_nodes,
     config_dir,
@@ -93,7 +94,7 @@ def _build_trainer(
     config: DictConfig, record: RunRecord, checkpoint_io: DurableCheckpointIO
 ) -> Trainer:
     """The trainer, which keeps a checkpoint only where a callback says so."""
-    callbacks = build_nodes(config.callbacks)
+    callbacks = build_callbacks(config)
     trainer: Trainer = build(
         config.trainer,
         callbacks=[*callbacks, record, ContinuedLogs(), ExactResume()],

@@ -87,7 +87,7 @@ def measure(processes: int, steps: int, accelerator: str, overrides: list[str]) 
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *(f"--nproc-per-node={processes}", "-m", "uniphd.cli.train"),
             *("trainer=ddp", f"trainer.devices={processes}", f"trainer.accelerator={accelerator}"),
-            *("callbacks=none", "++callbacks.best=null", "logger=none", "print_summary=false"),
+            *("callbacks=none", "logger=none", "print_summary=false"),
             f"hydra.run.dir={folder}",
             "+callbacks.times._target_=benchmarks.ddp.StepTimes",
             f"+callbacks.times.path={times}",

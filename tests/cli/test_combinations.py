@@ -50,13 +50,14 @@ IMPOSSIBLE = {
     (*PRODUCT, "grounding.choice_weight=1.0"): r"with data\.together=true",
     ("optim=cosine", "trainer.max_epochs=-1"): r"trainer\.max_steps, trainer\.max_epochs or",
     ("optim=cosine", "trainer.max_steps=100"): r"max_steps=100 ends the run within the 100 steps",
-    ("callbacks.best.monitor=val/mean/mAP",): r"mAP is never logged.*nearest is val/mean/mask_AP",
-    ("prompt=point", "callbacks.best.monitor=val/text/pose_AP"): r"never logged.* validates point;",
+    ("monitor=val/mean/mAP",): r"^monitor=.*mAP is never logged.*nearest is val/mean/mask_AP",
+    ("prompt=point", "monitor=val/text/pose_AP"): r"never logged.* validates point;",
     (STOPPING, "callbacks.early_stopping.monitor=pose"): r"callbacks\.early_stopping\.monitor=pose",
     ("optimized_metric=mIoU",): r"optimized_metric=mIoU is never logged",
-    ("callbacks=early_stopping",): r"callbacks\.early_stopping\.monitor cannot be filled in",
-    ("loss=no_pose",): r"pose_AP measures what no loss trains.*monitor=val/mean/mask_AP",
-    (SYNTHETIC, "loss=no_mask"): r"referring_acc measures.*monitor=val/mean/pose_AP",
+    ("callbacks=none", "optimized_metric=${monitor}", "monitor=mIoU"): r"^monitor=mIoU is never",
+    ("monitor=${optimized}",): r"monitor cannot be filled in",
+    ("loss=no_pose",): r"pose_AP measures what no loss trains.* give monitor=val/mean/mask_AP",
+    (SYNTHETIC, "loss=no_mask"): r"referring_acc measures.* give monitor=val/mean/pose_AP",
     ("compile=fast",): r"compile=fast is no mode.*default",
 }
 
@@ -73,8 +74,10 @@ def test_what_a_refusal_names_is_possible(tmp_path: Path) -> None:
         (*PRODUCT, "grounding.levels=[0,3]", "grounding.choice_weight=1.0", "data.together=true"),
         ("optim=cosine", "trainer.max_epochs=3"),
         ("optim=cosine", "trainer.max_epochs=-1", "optim.scheduler.total_steps=500"),
-        ("loss=no_pose", "callbacks.best.monitor=val/mean/mask_AP"),
-        ("prompt=point", "callbacks.best.monitor=val/point/pose_AP", "optimized_metric=train/loss"),
+        ("loss=no_pose", "monitor=val/mean/mask_AP"),
+        ("loss=no_pose", "callbacks=none"),
+        ("callbacks=early_stopping",),
+        ("prompt=point", "monitor=val/point/pose_AP", "optimized_metric=train/loss"),
     ):
         refuse_impossible(compose_train(tmp_path, "data.root=unused", *overrides))
 

@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import OmegaConf
 
 from tests.composition import compose_eval, compose_train
-from uniphd.cli.configuration import build, config_dir, load_tokenizer, require_values
+from uniphd.cli.combinations import refuse_impossible
+from uniphd.cli.configuration import (
+    build,
+    build_callbacks,
+    build_nodes,
+    config_dir,
+    load_tokenizer,
+    require_values,
+)
 from uniphd.errors import ConfigError
 from uniphd.models.backbone import Backbone
 from uniphd.models.text_encoder import TextEncoder
@@ -22,6 +31,7 @@ GROUPS = {
         *("optim", "prompt", "text_encoder", "trainer"),
     )
 }
+EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 CHOICES = [f"{group}={name}" for group, names in GROUPS.items() for name in names]
 
 
@@ -31,6 +41,32 @@ def test_every_group_is_overridden_by_its_plain_name(choice: str, tmp_path: Path
     config = compose_train(tmp_path, choice, "data.root=unused", *extra)
     OmegaConf.resolve(config)
     assert not OmegaConf.missing_keys(config)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_goes_without_callbacks(experiment: str, tmp_path: Path) -> None:
+    given = (f"experiment={experiment}", "callbacks=none", "++data.root=unused")
+    config = compose_train(tmp_path, *given)
+    refuse_impossible(config)
+    assert build_nodes(config.callbacks) == []
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_progress_bar_is_there_where_it_is_shown(shown: bool, tmp_path: Path) -> None:
+    given = ("data.root=unused", f"trainer.enable_progress_bar={shown}")
+    for config in (compose_train(tmp_path, *given), compose_eval(tmp_path, *given, "ckpt=unused")):
+        found = [isinstance(callback, ProgressBar) for callback in build_callbacks(config)]
+        assert sum(found) == shown
+        assert len(found) == len(config.callbacks) - (not shown)
+
+
+@pytest.mark.parametrize("choice", ["default", "ema", "early_stopping", "[default,early_stopping]"])
+def test_callbacks_follow_the_metric_of_the_run(choice: str, tmp_path: Path) -> None:
+    config = compose_train(tmp_path, f"callbacks={choice}", "monitor=some", "data.root=unused")
+    built = {type(callback).__name__: callback for callback in build_nodes(config.callbacks)}
+    assert len(built) == len(config.callbacks)
+    for name in {"ModelCheckpoint", "EarlyStopping"} & built.keys():
+        assert (built[name].monitor, built[name].mode) == ("some", "max")
 
 
 @pytest.mark.parametrize("name", [name for name in GROUPS["backbone"] if name != "timm"])

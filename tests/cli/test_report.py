@@ -33,7 +33,8 @@ def write_run(
 ) -> Path:
     """A run's folder; metrics by step and "<kind>/<metric>"."""
     callbacks = {"best": None if monitor is None else {"monitor": monitor, "mode": "max"}}
-    config = {"name": "run", "optim": {"lr": 0.001}, "callbacks": callbacks, **config}
+    shared = {"name": "run", "monitor": "val/mean/pose_AP", "optim": {"lr": 0.001}}
+    config = {**shared, "callbacks": callbacks, **config}
     given = dict(override.split("=") for override in overrides)
     choices = {"data": data, "prompt": given.get("prompt", "all"), "experiment": None}
     (folder / ".hydra").mkdir(parents=True)
@@ -89,6 +90,28 @@ def test_what_differs_is_a_column_and_runs_are_in_natural_order(tmp_path: Path) 
     assert [row["optim.lr"] for row in rows] == ["0.001", "0.001", "0.1"]
     assert [row["text/pose_AP"] for row in rows] == ["0", "", "0.5"]
     assert {row["source"] for row in rows} == {"measured"}
+
+
+def test_the_head_says_what_the_cells_are(tmp_path: Path) -> None:
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        given = ("experiment=same", f"optim.lr={lr}")
+        write_run(tmp_path / "runs" / name, {1: metrics("text", lr)}, *given, optim={"lr": lr})
+    run_report(tmp_path / "out", tmp_path / "runs")
+    first, second, *_ = (tmp_path / "out" / "report.md").read_text().splitlines()
+    assert first.endswith("at the best validation by val/mean/mIoU; steps count from 0.")
+    assert second == "In all runs: experiment=same"
+
+
+def test_names_and_places_are_no_settings(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        places = (f"paths.output_dir={tmp_path / name}", f"hydra.run.dir={tmp_path / name}")
+        told = ("logger=csv", f"+logger.wandb.name={name}", f"ckpt_path={name}.ckpt")
+        overrides = (f"run_id={name}", f"name={name}", *places, *told, f"seed={seed}")
+        config = {"run_id": name, "name": name, "ckpt_path": f"{name}.ckpt", "seed": seed}
+        write_run(tmp_path / "runs" / name, {1: metrics("text", 0.5)}, *overrides, **config)
+    markdown, rows = run_report(tmp_path / "out", tmp_path / "runs")
+    assert markdown[0] == ["run", "seed", "last step", "best step", "text"]
+    assert [(row["run"], row["seed"]) for row in rows] == [("a", "0"), ("b", "1")]
 
 
 def test_best_is_what_the_run_kept_as_best(tmp_path: Path) -> None:

@@ -104,6 +104,12 @@ def test_the_search_space_is_of_keys_that_every_experiment_has() -> None:
         assert all(isinstance(OmegaConf.select(run, key), float) for key in sweeper.params)
 
 
+@needs("hydra_optuna_sweeper")
+def test_a_search_optimises_what_the_experiment_watches() -> None:
+    config = compose_with_hydra("sweep=optuna", "experiment=swint_refhuman_no_pose")
+    assert config.optimized_metric == config.monitor == "val/mean/mask_AP"
+
+
 @needs("hydra_joblib_launcher")
 def test_joblib_launcher() -> None:
     launcher = compose_with_hydra("launcher=joblib").hydra.launcher

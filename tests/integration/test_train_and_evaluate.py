@@ -78,6 +78,7 @@ def test_same_seed_same_losses(tmp_path: Path, refhuman_folder: Path) -> None:
     for name in ("first", "second"):
         run(tmp_path / name, refhuman_folder, 3, "data.val_file=null", "callbacks=none")
     run(tmp_path / "other", refhuman_folder, 3, "data.val_file=null", "callbacks=none", "seed=1")
+    assert not list(tmp_path.rglob("*.ckpt"))  # none of Lightning's own either
     assert losses(tmp_path / "first") == losses(tmp_path / "second")
     assert losses(tmp_path / "first") != losses(tmp_path / "other")
 

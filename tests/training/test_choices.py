@@ -6,14 +6,17 @@ import csv
 import math
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY, Mock
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import uniphd
 from tests.composition import TINY, compose_train
 from tests.equality import differences
 from uniphd.cli.configuration import build, config_dir
@@ -103,6 +106,29 @@ def test_deterministic_training(tmp_path: Path, refhuman_folder: Path) -> None:
     assert {name for name in recorder.seen if name in RANDOM_ON_CUDA} == set(
         re.findall(r"\w+_backward\b", listed)
     )
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_same_run(
+    tmp_path: Path, refhuman_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what the compiler is given run as written: generating code would take minutes."""
+    training = import_module("uniphd.cli.train")
+    asked = Mock(wraps=training.compile_parts)
+    monkeypatch.setattr(training, "compile_parts", asked)
+    steps = ("trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "trainer.max_steps=2")
+    rows = []
+    for mode in ("null", "default"):
+        options = (*steps, "data.val_file=null", f"compile={mode}")
+        with torch.compiler.set_stance("force_eager"):
+            rows.append(run(tmp_path / mode, refhuman_folder, *options, "callbacks.curves=null"))
+    asked.assert_called_once_with(ANY, mode="default")
+    assert rows[0] == rows[1]
+    written, compiled = (
+        uniphd.load_model(tmp_path / mode / "checkpoints" / "last.ckpt").state_dict()
+        for mode in ("null", "default")
+    )
+    assert differences(written, compiled) == []
 
 
 # Operators for which PyTorch has no deterministic CUDA kernel (torch.use_deterministic_algorithms).

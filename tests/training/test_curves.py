@@ -33,12 +33,28 @@ def _run(curves: TrainingCurves, steps: range) -> None:
 def test_points_are_those_of_the_logged_steps_and_validations(tmp_path: Path) -> None:
     curves = TrainingCurves(tmp_path / "pictures" / "curves.png", ["train/loss"], ["mIoU"])
     _run(curves, range(1, 101))
-    assert curves.points["train/loss"] == [(s, pytest.approx(100 / s)) for s in range(10, 101, 10)]
-    assert curves.points["val/text/mIoU"] == [(50, 0.25), (100, 0.5)]
+    assert curves.points["train/loss"] == [
+        (s - 1, pytest.approx(100 / s)) for s in range(10, 101, 10)
+    ]
+    assert curves.points["val/text/mIoU"] == [(49, 0.25), (99, 0.5)]
     assert "val/lr" not in curves.points
     picture = np.asarray(Image.open(tmp_path / "pictures" / "curves.png").convert("RGB"))
     assert picture.shape[1] > 1.5 * picture.shape[0]  # two panels side by side
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+
+
+@pytest.mark.parametrize(("kinds", "shown"), [(1, ["text"]), (2, ["text", "point", "mean"])])
+def test_the_mean_of_one_kind_is_not_drawn_twice(
+    kinds: int, shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, dict[str, object]] = {}
+    monkeypatch.setattr(
+        "uniphd.training.callbacks.curves.draw_curves", lambda panels, _: drawn.update(panels)
+    )
+    named = dict(list({"val__text__mIoU": 0.25, "val__point__mIoU": 0.75}.items())[:kinds])
+    curves = TrainingCurves(tmp_path / "curves.png", [], ["mIoU"])
+    curves.on_validation_end(_trainer(10, **named, val__mean__mIoU=0.5), None)
+    assert list(drawn["mIoU"]) == shown
 
 
 def test_a_resumed_run_continues_the_curves(tmp_path: Path) -> None:

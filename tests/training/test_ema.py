@@ -148,7 +148,9 @@ def test_callbacks_combine() -> None:
 def test_early_stopping_follows_the_metric_of_the_best_checkpoint() -> None:
     overrides = ("experiment=synthetic_cpu", "callbacks=[default,early_stopping]")
     config = compose_train(Path("unused"), *overrides, "callbacks.early_stopping.patience=2")
-    assert config.callbacks.early_stopping.monitor == "val/mean/referring_acc"
+    assert config.monitor == "val/mean/referring_acc"
+    for callback in (config.callbacks.best, config.callbacks.early_stopping):
+        assert (callback.monitor, callback.mode) == (config.monitor, "max")
     assert config.callbacks.early_stopping.patience == 2
 
 

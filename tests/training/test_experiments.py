@@ -21,7 +21,7 @@ EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*
 POSE_LOSSES = ("keypoints", "oks", "visibility")
 
 # What a row of the paper's tables is on the command line, added to experiment=swint_refhuman.
-MASK_MONITOR = "callbacks.best.monitor=val/mean/mask_AP"
+MASK_MONITOR = "monitor=val/mean/mask_AP"
 ROWS: dict[str, tuple[str, ...]] = {
     "swinb_refhuman": ("backbone=swin_b",),
     "swinl_refhuman": ("backbone=swin_l",),

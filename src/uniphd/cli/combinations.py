@@ -160,9 +160,15 @@ def _monitors(config: DictConfig) -> Iterator[tuple[str, str]]:
     """Keys that name a metric, and the name."""
     for name, callback in (config.callbacks or {}).items():
         if callback is not None and callback.get("monitor") is not None:
-            yield f"callbacks.{name}.monitor", callback.monitor
+            yield _source(callback, "monitor", f"callbacks.{name}.monitor"), callback.monitor
     if config.optimized_metric is not None:
-        yield "optimized_metric", config.optimized_metric
+        key = _source(config, "optimized_metric", "optimized_metric")
+        yield key, config.optimized_metric
+
+
+def _source(node: DictConfig, key: str, path: str) -> str:
+    """Where a metric's name is written: in the key `path`, or in the one that this refers to."""
+    return "monitor" if OmegaConf.is_interpolation(node, key) else path
 
 
 def _check_trained(key: str, name: str, weights: Any) -> None:

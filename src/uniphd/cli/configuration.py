@@ -61,6 +61,14 @@ def build_nodes(nodes: Mapping[str, Any] | None) -> list[Any]:
     return [build(node) for node in (nodes or {}).values() if node is not None]
 
 
+def build_callbacks(config: DictConfig) -> list[Any]:
+    """Construct a run's callbacks, its progress bar only where the trainer shows one."""
+    nodes = dict(config.callbacks or {})
+    if not config.trainer.enable_progress_bar:
+        nodes.pop("progress_bar", None)
+    return build_nodes(nodes)
+
+
 def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
     """The network of a run's configuration, and how to rebuild it."""
     plain = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))

@@ -15,7 +15,7 @@ from uniphd.cli.allocator import keep_freed_memory
 from uniphd.cli.combinations import refuse_quantized_gpu
 from uniphd.cli.configuration import (
     build,
-    build_nodes,
+    build_callbacks,
     config_dir,
     exit_on_user_error,
     fill_resolvers,
@@ -59,7 +59,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     tokenize = build_tokenizer(model_config.tokenizer)
     load_tokenizer(tokenize, config.data)
     data: LightningDataModule = build(config.data, tokenize=tokenize)
-    trainer: Trainer = build(config.trainer, callbacks=build_nodes(config.callbacks), logger=False)
+    trainer: Trainer = build(config.trainer, callbacks=build_callbacks(config), logger=False)
     require_processes(trainer.num_devices * trainer.num_nodes)
     resolve_backend(trainer.strategy.root_device.type, required=False)
     with explain_lost_processes():

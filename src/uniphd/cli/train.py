@@ -10,6 +10,7 @@ import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 from rich import print as rich_print
 
@@ -18,6 +19,7 @@ from uniphd.cli.allocator import keep_freed_memory
 from uniphd.cli.combinations import refuse_impossible
 from uniphd.cli.configuration import (
     build,
+    build_callbacks,
     build_network,
     build_nodes,
     config_dir,
@@ -68,13 +70,7 @@ def train(config: DictConfig) -> dict[str, float]:
         _train_without_validation(config)
     checkpoint_io = DurableCheckpointIO()
     plain = resolved(config)
-    record = RunRecord(config.paths.output_dir, plain)
-    trainer: Trainer = build(
-        config.trainer,
-        callbacks=[*build_nodes(config.callbacks), record, ContinuedLogs(), ExactResume()],
-        logger=build_nodes(config.logger),
-        plugins=[checkpoint_io],
-    )
+    trainer = _build_trainer(config, RunRecord(config.paths.output_dir, plain), checkpoint_io)
     if trainer.is_global_zero:
         write_resolved(plain, config.paths.output_dir)
     processes = trainer.num_devices * trainer.num_nodes
@@ -92,6 +88,21 @@ def train(config: DictConfig) -> dict[str, float]:
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _build_trainer(
+    config: DictConfig, record: RunRecord, checkpoint_io: DurableCheckpointIO
+) -> Trainer:
+    """The trainer, which keeps a checkpoint only where a callback says so."""
+    callbacks = build_callbacks(config)
+    trainer: Trainer = build(
+        config.trainer,
+        callbacks=[*callbacks, record, ContinuedLogs(), ExactResume()],
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        logger=build_nodes(config.logger),
+        plugins=[checkpoint_io],
+    )
+    return trainer
 
 
 def _build_module(config: DictConfig) -> RefHumanModule:

@@ -49,8 +49,12 @@ def metric_figure(runs: Sequence[Run], table: Table, metric: str) -> Figure:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"{metric} (%)")
+    panels[0].set_ylim(bottom=max(0.0, panels[0].get_ylim()[0]))
     shown = [labels[name] for name in lines]
-    figure.legend(list(lines.values()), shown, loc="outside right upper", fontsize="small")
+    title = f"run: {', '.join(table.settings)}" if _settings_in_legend(table) else "run"
+    figure.legend(
+        list(lines.values()), shown, title=title, loc="outside right upper", fontsize="small"
+    )
     return figure
 
 
@@ -61,6 +65,10 @@ def _points(run: Run, name: str) -> list[tuple[int, float]]:
 
 def _label(run: Run, name: str, table: Table) -> str:
     """A run's name, and its settings where they are few."""
-    if not 0 < len(table.settings) <= _MAX_SETTINGS:
+    if not _settings_in_legend(table):
         return name
     return f"{name}: {', '.join(run.setting(key) or '–' for key in table.settings)}"
+
+
+def _settings_in_legend(table: Table) -> bool:
+    return 0 < len(table.settings) <= _MAX_SETTINGS

@@ -52,17 +52,21 @@ class Run:
     validations: tuple[Validation, ...]
 
     @property
+    def monitor(self) -> str:
+        """The logged metric that chose the checkpoint `best`, or would have."""
+        best = OmegaConf.select(self.config, "callbacks.best")
+        return str(OmegaConf.select(self.config, "monitor") if best is None else best.monitor)
+
+    @property
     def last(self) -> Validation:
         """The last validation."""
         return self.validations[-1]
 
     @property
     def best(self) -> Validation:
-        """The validation that the run's checkpoint `best` is of; the last one where none is."""
-        node = OmegaConf.select(self.config, "callbacks.best")
-        monitor = "val/mean/pose_AP" if node is None else str(node.get("monitor"))
-        sign = -1 if node is not None and node.get("mode") == "min" else 1
-        name = monitor.removeprefix("val/")
+        """That of the run's checkpoint `best`, or what it would be of; the last where none is."""
+        name = self.monitor.removeprefix("val/")
+        sign = -1 if OmegaConf.select(self.config, "callbacks.best.mode") == "min" else 1
         scored = [v for v in self.validations if math.isfinite(v.metrics.get(name, math.nan))]
         return max(scored, key=lambda v: sign * v.metrics[name], default=self.last)
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from uniphd.reports.runs import Run
 MAIN_METRICS = ("pose_AP", "PCKh@0.5", "oIoU", "mIoU", "mask_AP", "referring_acc")
 KINDS = (*PROMPT_KINDS, "mean")
 _MAX_SETTINGS = 6  # beside the metrics
+_BOOKKEEPING = frozenset(  # groups and keys of the configuration that decide about no number
+    ("run_id", "name", "paths", "logger", "ckpt_path", "print_summary", "launcher", "sweep")
+)
 
 Moment: TypeAlias = Literal["best", "last"]
 """The validation whose metrics stand in the table."""
@@ -50,6 +54,8 @@ class Table:
 
     Attributes:
         settings: keys whose values differ between the runs.
+        shared: values that command lines gave and that are the same in all runs, by key.
+        monitors: the metrics that chose the runs' best validations, each once.
         kinds: prompt kinds that were validated, and "mean" where that is of several.
         metrics: the main metrics that some run has.
         moment: the validation whose metrics these are.
@@ -57,6 +63,8 @@ class Table:
     """
 
     settings: tuple[str, ...]
+    shared: dict[str, str]
+    monitors: tuple[str, ...]
     kinds: tuple[str, ...]
     metrics: tuple[str, ...]
     moment: Moment
@@ -71,7 +79,10 @@ def make_table(runs: Sequence[Run], moment: Moment, published: Sequence[Publishe
         moment: the validation to compare.
         published: models to put below; those without a number for a shown prompt kind are left out.
     """
-    settings = differing_settings(runs)
+    keys = _given_settings(runs)
+    settings = [key for key in keys if len({run.setting(key) for run in runs}) > 1]
+    shared = {key: runs[0].setting(key) for key in keys if key not in settings}
+    monitors = tuple(dict.fromkeys(run.monitor for run in runs))
     measured = [_measured_row(run, name, settings, moment) for run, name in named_runs(runs)]
     present = {key for row in measured for key in row.metrics}
     kinds = [kind for kind in KINDS if any(key.startswith(f"{kind}/") for key in present)]
@@ -84,7 +95,15 @@ def make_table(runs: Sequence[Run], moment: Moment, published: Sequence[Publishe
         for model in published
         if shown & model.metrics.keys()
     ]
-    return Table(tuple(settings), tuple(kinds), tuple(metrics), moment, (*measured, *others))
+    return Table(
+        tuple(settings),
+        shared,
+        monitors,
+        tuple(kinds),
+        tuple(metrics),
+        moment,
+        (*measured, *others),
+    )
 
 
 def named_runs(runs: Sequence[Run]) -> list[tuple[Run, str]]:
@@ -98,21 +117,19 @@ def named_runs(runs: Sequence[Run]) -> list[tuple[Run, str]]:
     ]
 
 
-def differing_settings(runs: Sequence[Run]) -> list[str]:
-    """Keys of the runs' command lines whose values are not the same in all runs."""
-    keys = dict.fromkeys(key for run in runs for key in run.overrides)
-    return [key for key in keys if len({run.setting(key) for run in runs}) > 1]
-
-
 def to_markdown(table: Table) -> str:
     """The table for people: one cell per prompt kind, in percent with one decimal.
 
     Settings that are too many for columns follow as a table of their own, a column per run.
     """
     beside = table.settings if len(table.settings) <= _MAX_SETTINGS else ()
+    chosen_by = f" by {', '.join(table.monitors)}" if table.moment == "best" else ""
+    shared = " ".join(f"{key}={value}" for key, value in table.shared.items())
     columns = ["run", *beside, "last step", "best step", *table.kinds]
     lines = [
-        f"Cells: {' / '.join(table.metrics)}, in percent, at the {table.moment} validation.",
+        f"Cells: {' / '.join(table.metrics)}, in percent, at the {table.moment} validation"
+        f"{chosen_by}; steps count from 0.",
+        *([f"In all runs: {shared}"] if shared else ()),
         "",
         _line(columns),
         _line(["---"] * (1 + len(beside)) + ["---:"] * (2 + len(table.kinds))),
@@ -139,6 +156,15 @@ def to_csv(table: Table) -> str:
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
         writer.writerow([row.name, row.source, *settings, row.last_step, row.best_step, *cells])
     return file.getvalue()
+
+
+def _given_settings(runs: Sequence[Run]) -> list[str]:
+    """Keys of the runs' command lines that say what was computed.
+
+    Where a run is kept, how it is called and who is told of it do not.
+    """
+    given = dict.fromkeys(key for run in runs for key in run.overrides)
+    return [key for key in given if re.split("[./]", key)[0] not in _BOOKKEEPING]
 
 
 def _measured_row(run: Run, name: str, settings: Sequence[str], moment: Moment) -> Row:

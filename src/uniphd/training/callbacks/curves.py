@@ -1,4 +1,4 @@
-"""Training curves as a picture: losses by step, metrics by validation."""
+"""Training curves as a picture: losses and validated metrics, by step as the loggers count."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TrainingCurves(Callback):
             for name in self.losses:
                 if name in trainer.callback_metrics:
                     value = float(trainer.callback_metrics[name])
-                    self.points[name].append((trainer.global_step, value))
+                    self.points[name].append((trainer.global_step - 1, value))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the metrics of every prompt kind, and draw."""
@@ -43,7 +43,7 @@ class TrainingCurves(Callback):
             return
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and name.rpartition("/")[2] in self.metrics:
-                self.points[name].append((trainer.global_step, float(value)))
+                self.points[name].append((trainer.global_step - 1, float(value)))
         self._draw()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,6 +64,12 @@ class TrainingCurves(Callback):
             "loss": {name: self.points[name] for name in self.losses if self.points[name]}
         }
         for metric in self.metrics:
-            names = [name for name in self.points if name.endswith(f"/{metric}")]
-            panels[metric] = {name.split("/")[1]: self.points[name] for name in names}
+            kinds = {
+                name.split("/")[1]: points
+                for name, points in self.points.items()
+                if name.endswith(f"/{metric}")
+            }
+            if len(kinds) == 2:
+                kinds.pop("mean", None)  # of a single kind
+            panels[metric] = kinds
         draw_curves({title: curves for title, curves in panels.items() if curves}, self.path)

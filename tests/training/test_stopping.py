@@ -13,7 +13,8 @@ import pytest
 import torch
 from lightning import Trainer
 
-from tests.training.test_exact_resume import Draws, KeepingIO, Recorder, fit
+from tests.processes import run_processes
+from tests.training.test_exact_resume import Draws, KeepingIO, Recorder, fit, fit_in_a_process
 from uniphd.data.dataset import EpochSampler
 from uniphd.data.resumable import (
     STOP_SIGNALS,
@@ -145,6 +146,30 @@ def test_the_last_validation_repeats_one_step_at_most(tmp_path: Path) -> None:
     assert (
         max(step for step, (written, _) in zip(steps, copies, strict=True) if written <= first) == 9
     )
+
+
+def stop_one_of_two(folder: Path) -> int:
+    """The exit code of a process, of which the second alone receives a signal."""
+    step, rank = Recorder.training_step, int(os.environ["RANK"])
+
+    def signalled(self: Recorder, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 1 and rank == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return step(self, batch, batch_idx)
+
+    Recorder.training_step = signalled  # type: ignore[method-assign]
+    try:
+        fit_in_a_process(folder, None)
+    except StopRequested as request:
+        return int(str(request.code))
+    return 0
+
+
+@pytest.mark.slow
+def test_all_processes_stop_at_one_ones_signal(tmp_path: Path) -> None:
+    code = 128 + signal.SIGUSR1
+    assert run_processes(stop_one_of_two, 2, tmp_path) == [code, code]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
 def slurm(monkeypatch: pytest.MonkeyPatch) -> None:

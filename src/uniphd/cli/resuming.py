@@ -60,7 +60,7 @@ def read_to_resume(path: str, files: DurableCheckpointIO, module: nn.Module) -> 
         CheckpointError: there is no file that is whole; it is not of a training, or of another
             network.
     """
-    content = files.load_checkpoint(path)
+    content: Any = files.load_checkpoint(path)
     if not isinstance(content, Mapping) or not content.keys() >= _NEEDED:
         raise CheckpointError(
             f"{path} is not a checkpoint of uniphd-train, from which a training can go on; "
@@ -68,7 +68,7 @@ def read_to_resume(path: str, files: DurableCheckpointIO, module: nn.Module) -> 
         )
     summary = f"{path} is of another network than this configuration's, so it cannot go on"
     require_fit(content["state_dict"], module.state_dict(), summary)
-    return content
+    return dict(content)
 
 
 @contextmanager

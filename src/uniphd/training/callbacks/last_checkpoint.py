@@ -10,8 +10,8 @@ from weakref import proxy
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
 
 from uniphd.training.stopping import StopSignals
@@ -137,8 +137,7 @@ class LastCheckpoint(Checkpoint):
     def _follow(self, number: int) -> None:
         """Do what a signal asks for, if there is one; it may end the process."""
         if number:
-            name = signal.Signals(number).name
-            _logger.warning("%s has the state; following %s", self.path, name)
+            _logger.warning("%s: %s has the state", signal.Signals(number).name, self.path)
             self._signals.follow(number)
 
 

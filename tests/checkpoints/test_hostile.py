@@ -244,6 +244,13 @@ def test_the_evaluation_constructs_nothing_that_a_checkpoint_names(
         ("text_config", {"_attn_implementation": "somebody/kernel"}),
         ("text_config", {"attn_implementation": "flash|somebody/kernel:name"}),
         ("text_config", {"auto_map": {"AutoModel": "somebody/something--code.Model"}}),
+        ("text_config", {"model_type": "timm_backbone", "backbone": "hf-hub:somebody/something"}),
+        ("text_config", {"model_type": "timm_wrapper", "architecture": "resnet18"}),
+        ("text_config", {"model_type": "timm_wrapper", "other": ["local-dir:somewhere"]}),
+        ("text_config", {"model_type": "maskformer", "backbone": "bert"}),
+        ("text_config", {"model_type": "detr", "use_pretrained_backbone": True}),
+        ("text_config", {"parts": [{"deep": {"backbone_config": {"model_type": "resnet"}}}]}),
+        ("text_config", {"model_type": "lightglue", "trust_remote_code": True}),
     ],
 )
 def test_a_checkpoint_fetches_nothing(folder: Path, part: str, change: dict[str, Any]) -> None:
@@ -259,6 +266,15 @@ def test_a_checkpoint_fetches_nothing(folder: Path, part: str, change: dict[str,
     edit(folder, spoil)
     with pytest.raises(CheckpointError, match="asks to load"):
         uniphd.load_model(folder)
+
+
+def test_where_a_language_model_is_from_may_be_said(folder: Path) -> None:
+    said = {"_name_or_path": "somebody/something", "backbone": None, "architectures": ["A"]}
+    edit(
+        folder,
+        lambda content: content["model"]["prompt_encoder"]["text_encoder"]["config"].update(said),
+    )
+    uniphd.load_model(folder)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from tests.composition import TINY, compose_train
 from tests.processes import run_processes
 from uniphd.cli import launch
 from uniphd.cli.train import main
+from uniphd.data.resumable import STOP_SIGNALS
 from uniphd.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -204,20 +206,44 @@ def test_one_folder_one_log_one_wandb_run(
     assert not (tmp_path / "wandb").exists()
 
 
-def test_the_slurm_script_starts_a_training_that_composes(tmp_path: Path) -> None:
-    """With an srun that says what it was asked for."""
-    srun = tmp_path / "srun"
-    srun.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    srun.chmod(0o755)
-    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+def run_slurm_script(folder: Path, status: int) -> subprocess.CompletedProcess[str]:
+    """The sample script, with an srun and an scontrol that say what they were asked for."""
+    for name, end in {"srun": status, "scontrol": 0}.items():
+        (folder / name).write_text(f"#!/bin/sh\nprintf '%s\\n' {name} \"$@\"\nexit {end}\n")
+        (folder / name).chmod(0o755)
+    path = os.pathsep.join([str(folder), os.environ["PATH"]])
     slurm = {**SLURM, "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4", "SLURM_CPUS_PER_TASK": "8"}
-    words = subprocess.run(
+    return subprocess.run(
         ["bash", str(EXAMPLES / "slurm.sh"), "experiment=swint_refhuman", "data.root=DIR"],
         env={**os.environ, **slurm, "PATH": path},
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "requeues"), [(0, False), (1, False), (137, False), (138, True), (143, True)]
+)
+def test_the_slurm_script_requeues_what_was_stopped(
+    tmp_path: Path, status: int, requeues: bool
+) -> None:
+    done = run_slurm_script(tmp_path, status)
+    assert done.returncode == status
+    assert done.stdout.endswith("scontrol\nrequeue\n4711\n") == requeues
+    assert ("scontrol" in done.stdout) == requeues
+
+
+def test_slurm_warns_with_a_signal_that_the_training_follows() -> None:
+    options = re.findall(r"^#SBATCH --(.*)$", (EXAMPLES / "slurm.sh").read_text(), re.MULTILINE)
+    (warning,) = [option for option in options if option.startswith("signal=")]
+    name, _, seconds = warning.removeprefix("signal=").partition("@")
+    assert getattr(signal, f"SIG{name}") in STOP_SIGNALS
+    assert int(seconds) >= 60
+    assert {"requeue", "open-mode=append"} < set(options)
+
+
+def test_the_slurm_script_starts_a_training_that_composes(tmp_path: Path) -> None:
+    words = run_slurm_script(tmp_path, 0).stdout.split()[1:]
     assert words[:2] == ["--kill-on-bad-exit=1", "uniphd-train"]
     config = compose_train(None, *words[2:])
     assert (config.trainer.num_nodes, config.trainer.devices) == (2, 4)

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from tests.composition import compose_eval, compose_train
 from uniphd.cli import evaluate, train
 from uniphd.cli.configuration import config_dir
-from uniphd.cli.overrides import explanation
+from uniphd.cli.overrides import explain_overrides, explanation
 
 SYNTHETIC = "data=synthetic"
 UNKNOWN = {
@@ -124,3 +124,18 @@ def test_every_documented_override_composes_without_a_plus() -> None:
             compose_eval(None, *given)
         else:
             compose_train(None, *given)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended, explain_overrides("uniphd-train", "train"):
+        (tmp_path / "file" / "run").mkdir()
+    assert f"uniphd-train: {tmp_path / 'file' / 'run'} cannot be used: Not a dir" in str(
+        ended.value
+    )
+    assert "hydra.run.dir=DIR" in str(ended.value)
+
+
+def test_other_errors_of_files_pass(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), explain_overrides("uniphd-train", "train"):
+        (tmp_path / "missing").read_text()

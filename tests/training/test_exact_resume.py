@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tests.equality import differences
+from tests.processes import run_processes
 from uniphd.data.dataset import Draw, EpochSampler
 from uniphd.data.resumable import ResumableLoader
 from uniphd.training.callbacks.ema import ExponentialMovingAverage
@@ -183,6 +185,52 @@ def test_every_checkpoint_continues_the_run(tmp_path: Path, schedule: dict[str, 
         assert rest == events[happened:], copy.stem
         for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
             assert differences(resumed[part], last[part]) == []
+
+
+def fit_in_a_process(folder: Path, resume: Path | None) -> tuple[list[Any], list[float]]:
+    """What the steps of one of several processes were, and the weights that they ended with."""
+    torch.manual_seed(0), random.seed(0), np.random.seed(0)
+    events: list[Any] = []
+    module, data, rank = Recorder(events), Draws(8), int(os.environ["RANK"])
+    trainer = Trainer(
+        accelerator="cpu", devices=int(os.environ["WORLD_SIZE"]), strategy="ddp", max_steps=6,
+        limit_val_batches=0, enable_progress_bar=False, enable_model_summary=False, logger=False,
+        default_root_dir=folder, plugins=[DurableCheckpointIO()], use_distributed_sampler=False,
+        callbacks=[LastCheckpoint(folder, every_n_steps=3), ExactResume()],
+    )  # fmt: skip
+    if rank == 0 and resume is None:  # a copy of the first checkpoint
+        save = trainer.save_checkpoint
+
+        def save_and_keep(path: Any, *args: Any, **options: Any) -> None:
+            save(path, *args, **options)
+            if not (folder / "first.ckpt").exists():
+                shutil.copy(path, folder / "first.ckpt")
+
+        trainer.save_checkpoint = save_and_keep  # type: ignore[method-assign]
+    loader = ResumableLoader(
+        data, 2, sampler=EpochSampler(data, True), generator=torch.Generator()
+    )  # fmt: skip
+    trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
+    return events, module.weight.tolist()
+
+
+@pytest.mark.slow
+def test_every_process_has_random_numbers_of_its_own_and_goes_on_with_them(tmp_path: Path) -> None:
+    (alone,) = run_processes(fit_in_a_process, 1, tmp_path / "1", None)
+    whole = run_processes(fit_in_a_process, 2, tmp_path / "2", None)
+    rest = run_processes(fit_in_a_process, 2, tmp_path / "3", tmp_path / "2" / "first.ckpt")
+    further = run_processes(fit_in_a_process, 3, tmp_path / "4", tmp_path / "2" / "first.ckpt")
+    first_losses = [events[0][-1] for events, _ in (alone, *whole)]
+    assert first_losses[0] == first_losses[1]  # as without other processes
+    assert first_losses[1] != first_losses[2]  # of the same data and weights
+    for rank in range(2):
+        events, weights = whole[rank]
+        assert len(events) == 6
+        assert rest[rank] == (events[3:], weights)
+    assert whole[0][1] == whole[1][1] != alone[1]
+    assert [events[0] for events, _ in further[:2]] == [events[3] for events, _ in whole]
+    assert len({events[0][-1] for events, _ in further}) == 3
+    assert len({tuple(weights) for _, weights in further}) == 1
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core

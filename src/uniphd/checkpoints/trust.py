@@ -8,7 +8,7 @@ are in the checkpoint. And a network is as large as its configuration says, what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ _LOADING = re.compile(r"pretrained\w*|weights|checkpoint_path|auto_map")
 # and no "owner/name", which would be a kernel to download.
 _NAMING = re.compile(r"name|\w*_implementation\w*")
 _PLAIN_NAME = re.compile(r"[\w.|-]*")
+# What transformers' models that hold another model look up, be it by a name without an owner.
+_HOLDING = re.compile(r"\w*(pretrained|backbone|trust_remote_code)\w*|architecture")
+_ADDRESS = re.compile(r"[/\\:]")
 # What constructors count up to, module by module.
 _COUNTING = re.compile(r"\w*(layers|levels|depths?|blocks|stages)")
 _MOST = 1_000
@@ -109,15 +112,14 @@ def _build(config: Mapping[str, Any], source: object) -> UniPHD:
 
 def _require_own(config: Mapping[str, Any], source: object) -> None:
     for node in _mappings(config):
-        if str(node.get("_target_")).endswith(".TextEncoder") and node.get("name") is not None:
-            raise CheckpointError(_refusal(source, "name", node["name"]))
+        if str(node.get("_target_")).endswith(".TextEncoder"):
+            _require_described(node, source)
         for key, value in node.items():
             loads = _LOADING.fullmatch(str(key)) and value not in (None, False)
             named = _NAMING.fullmatch(str(key)) and value is not None
             if loads or (named and not _PLAIN_NAME.fullmatch(str(value))):
                 raise CheckpointError(_refusal(source, key, value))
-            numbers = value if isinstance(value, list | tuple) else [value]
-            most = max((abs(n) for n in numbers if isinstance(n, int)), default=0)
+            most = max((abs(n) for n in _values(value) if isinstance(n, int)), default=0)
             if _COUNTING.fullmatch(str(key)) and most > _MOST:
                 raise CheckpointError(
                     f"The configuration of {source} has '{key}': {value!r:.80}; more than {_MOST} "
@@ -125,11 +127,29 @@ def _require_own(config: Mapping[str, Any], source: object) -> None:
                 )
 
 
+def _require_described(text_encoder: Mapping[Any, Any], source: object) -> None:
+    """Refuse a language model that has to be fetched, as a whole or a part of it."""
+    if text_encoder.get("name") is not None:
+        raise CheckpointError(_refusal(source, "name", text_encoder["name"]))
+    for part in _mappings(text_encoder.get("config")):
+        for key, value in part.items():
+            names = [name for name in _values(value) if isinstance(name, str)]
+            # Where the model was from once is said there, and not read again.
+            addressed = key != "_name_or_path" and any(map(_ADDRESS.search, names))
+            if addressed or (value and _HOLDING.fullmatch(str(key))):
+                raise CheckpointError(_refusal(source, key, value))
+
+
 def _refusal(source: object, key: object, value: object) -> str:
     return (
         f"The configuration of {source} asks to load '{key}': {value!r:.80}; a checkpoint holds "
         "its weights itself, so this was not done."
     )
+
+
+def _values(value: Any) -> Sequence[Any]:
+    """The items of a list; anything else as the only item of one."""
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _mappings(node: Any) -> Iterator[Mapping[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -18,12 +19,15 @@ from omegaconf import DictConfig, OmegaConf
 from uniphd.cli.configuration import config_dir
 
 _SHOW_EXCEPTION = "HYDRA_FULL_ERROR"
+_NO_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _LIKE = 0.6  # what difflib takes for a close match
 
 
 @contextmanager
 def explain_overrides(command: str, config_name: str) -> Iterator[None]:
     """End the program with our sentence where Hydra would end it with its own.
+
+    Also where the run's folder, which Hydra makes, cannot be written.
 
     Hydra prints an error and exits, unless HYDRA_FULL_ERROR=1 asks it to raise the exception. Who
     has set that wants the exception, and gets it.
@@ -40,6 +44,13 @@ def explain_overrides(command: str, config_name: str) -> Iterator[None]:
         yield
     except HydraException as error:
         sys.exit(f"{command}: {explanation(error, config_name, sys.argv[1:])}")
+    except OSError as error:
+        if error.errno not in _NO_FOLDER or error.filename is None:
+            raise
+        sys.exit(
+            f"{command}: {error.filename} cannot be used: {error.strerror}. Start it in a folder "
+            "that can be written, or give the run's with hydra.run.dir=DIR."
+        )
     finally:
         os.environ.pop(_SHOW_EXCEPTION, None)
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from uniphd.errors import ConfigError, StorageError
-from uniphd.training.checkpoint_io import previous_of
+from uniphd.checkpoints.trust import require_fit
+from uniphd.errors import CheckpointError, ConfigError, StorageError
+from uniphd.training.checkpoint_io import DurableCheckpointIO, previous_of
 
 _logger = logging.getLogger(__name__)
+# What Lightning stops without, in the middle of its work.
+_NEEDED = {
+    *("state_dict", "global_step", "optimizer_states", "lr_schedulers"),
+    "pytorch-lightning_version",
+}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -38,6 +46,29 @@ def checkpoint_to_resume(config: DictConfig) -> str | None:
         return str(last)
     _logger.info("%s has no checkpoint yet: training starts from the beginning", folder)
     return None
+
+
+def read_to_resume(path: str, files: DurableCheckpointIO, module: nn.Module) -> dict[str, Any]:
+    """The content of a checkpoint, from which this module's training can go on.
+
+    Args:
+        path: of `checkpoint_to_resume`.
+        files: reads it, or the one before where it is damaged.
+        module: as the configuration says.
+
+    Raises:
+        CheckpointError: there is no file that is whole; it is not of a training, or of another
+            network.
+    """
+    content: Any = files.load_checkpoint(path)
+    if not isinstance(content, Mapping) or not content.keys() >= _NEEDED:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of uniphd-train, from which a training can go on; "
+            "init_from=FILE starts from a network's weights."
+        )
+    summary = f"{path} is of another network than this configuration's, so it cannot go on"
+    require_fit(content["state_dict"], module.state_dict(), summary)
+    return dict(content)
 
 
 @contextmanager

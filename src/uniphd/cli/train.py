@@ -34,7 +34,7 @@ from uniphd.cli.launch import is_first_process, keep_one_log, require_processes
 from uniphd.cli.multirun import refuse_relaunch, sweep_result
 from uniphd.cli.overrides import explain_overrides
 from uniphd.cli.resolved import resolved, write_resolved
-from uniphd.cli.resuming import checkpoint_to_resume, full_disk_is_an_error
+from uniphd.cli.resuming import checkpoint_to_resume, full_disk_is_an_error, read_to_resume
 from uniphd.data.loading import PeopleDataModule
 from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
@@ -78,11 +78,11 @@ def train(config: DictConfig) -> dict[str, float]:
     if HydraConfig.initialized():
         refuse_relaunch(HydraConfig.get().mode, processes, _started_outside(trainer))
     checkpoint = checkpoint_to_resume(config)
-    if checkpoint is not None and trainer.is_global_zero:
-        continue_logs(trainer.loggers, checkpoint_io.load_checkpoint(checkpoint))
     # Before the processes meet: whoever compiles would keep the others waiting for their time-out.
     resolve_backend(trainer.strategy.root_device.type, required=False)
     module = _build_module(config)
+    if checkpoint is not None and trainer.is_global_zero:
+        continue_logs(trainer.loggers, read_to_resume(checkpoint, checkpoint_io, module))
     with explain_lost_processes(), full_disk_is_an_error(config.paths.output_dir):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if module.results and trainer.is_global_zero:

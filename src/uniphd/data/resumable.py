@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 
 from uniphd.data.dataset import EpochSampler, Sample
 
-# What schedulers ask a job to stop with: SIGTERM when they take the machine away, SIGUSR1 some time
-# before its end (Slurm's `--signal=USR1@300`). Windows has no SIGUSR1.
+# What schedulers ask a job to stop with: SIGTERM when they take the machine away, SIGUSR1 (Slurm's
+# `--signal=USR1@300`) or SIGUSR2 (submitit's) some time before its end. Windows has SIGTERM alone.
 STOP_SIGNALS: tuple[int, ...] = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
 
 

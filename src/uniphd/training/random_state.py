@@ -33,6 +33,21 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
 
 
+def spread_random_state(rank: int) -> None:
+    """Let a process draw other numbers than those before it, from the seed that all were given.
+
+    The first process is left as it is. Dropout would leave out the same of every process's batch.
+
+    Args:
+        rank: this process's.
+    """
+    if rank > 0:
+        seed = torch.initial_seed() + rank
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed % 2**64)
+
+
 def _collect(device: torch.device) -> dict[str, Any]:
     numpy_state: Any = np.random.get_state()
     name, keys, *rest = numpy_state

@@ -16,7 +16,8 @@ _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Hand
 class StopRequested(SystemExit):
     """Ends the process with 128 + the signal's number, as a shell reports one that it ended.
 
-    143 after SIGTERM, 138 after SIGUSR1 on Linux: not finished, so start the command again.
+    143 after SIGTERM, 138 after SIGUSR1, 140 after SIGUSR2 on Linux: not finished, so start the
+    command again.
 
     Args:
         number: the signal's.
@@ -28,24 +29,30 @@ class StopRequested(SystemExit):
 
 
 class StopSignals:
-    """Remembers the first signal that asks this process to stop; any further one changes nothing.
+    """Remembers the first signal that asks this process to stop, until it is followed.
 
-    Signals that something else handles already when this object is made, such as submitit, which
-    sends the job to the queue again itself, are left to it.
+    Signals that are ignored when this object is made stay ignored. What another handler was there
+    for, such as submitit's, which sends the job to the queue again, is left to it, but that the
+    state is saved before.
 
     Attributes:
-        received: the signal's number, or None.
+        received: the signal's number; 0 for none.
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self._numbers = [n for n in STOP_SIGNALS if signal.getsignal(n) is signal.SIG_DFL]
+        self.received = 0
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        self._handlers = {
+            number: handler
+            for number, handler in handlers.items()
+            if handler is signal.SIG_DFL or callable(handler)
+        }
         self._before: dict[int, _Handler] = {}
 
     def listen(self) -> None:
         """Take the signals; only the main thread can."""
         if threading.current_thread() is threading.main_thread():
-            for number in self._numbers:
+            for number in self._handlers:
                 self._before[number] = signal.signal(number, self._remember)
 
     def restore(self) -> None:
@@ -53,6 +60,21 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def follow(self, number: int) -> None:
+        """Do what a signal asks for, now that the state is saved.
+
+        Args:
+            number: the signal's; another process of the same training may have received it.
+
+        Raises:
+            StopRequested: unless another handler was there for the signal, which then decides.
+        """
+        self.received = 0
+        handler = self._handlers.get(number)
+        if not callable(handler):
+            raise StopRequested(number)
+        handler(number, None)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number

@@ -7,7 +7,11 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from uniphd.training.progress import settle
-from uniphd.training.random_state import random_states, restore_random_state
+from uniphd.training.random_state import (
+    random_states,
+    restore_random_state,
+    spread_random_state,
+)
 
 RANDOM_KEY = "uniphd_random"
 """Where a training checkpoint holds the states of the random number generators, by rank."""
@@ -16,7 +20,8 @@ RANDOM_KEY = "uniphd_random"
 class ExactResume(Callback):
     """Stores random number generators and repairs Lightning's counters; see `settle`.
 
-    With another number of processes than before, those without a stored state start from the seed.
+    Every process has generators of its own. Those without a stored state (all of them in a new run;
+    with more processes than before, the further ones) start from the seed and their rank.
     """
 
     def __init__(self) -> None:
@@ -37,9 +42,11 @@ class ExactResume(Callback):
         self._states = checkpoint.get(RANDOM_KEY, [])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give this process its generators' states back."""
+        """Give this process its generators' states back, or states of its own."""
         if trainer.global_rank < len(self._states):
             restore_random_state(self._states[trainer.global_rank], pl_module.device)
+        else:
+            spread_random_state(trainer.global_rank)
         self._states = []
 
     def on_train_batch_start(

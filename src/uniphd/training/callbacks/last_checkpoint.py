@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 from weakref import proxy
 
+import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from uniphd.training.stopping import StopRequested, StopSignals
+from uniphd.training.stopping import StopSignals
 
 _logger = logging.getLogger(__name__)
 
@@ -21,11 +23,13 @@ class LastCheckpoint(Checkpoint):
     """Overwrites `last.ckpt`; the one before stays as `previous.ckpt` (`DurableCheckpointIO`).
 
     It is written every so many steps, before and after every validation (so that a kill during one
-    costs no training), at the end of epochs where training is counted in epochs, and at the end.
-    It is not written between batches whose gradients are still being accumulated.
+    costs no training; before the last of `max_steps` steps where a validation follows that, which
+    a run that is resumed behind it would leave out), at the end of epochs where training is counted
+    in epochs, and at the end. It is not written between batches whose gradients are still being
+    accumulated.
 
-    At SIGTERM or SIGUSR1 the step is finished, the state saved and the process ended, see
-    `StopRequested`. A validation is broken off; it begins anew when the run is resumed.
+    At SIGTERM, SIGUSR1 or SIGUSR2 the step is finished, the state saved and the process ended, see
+    `StopSignals`. A validation is broken off; it begins anew when the run is resumed.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -42,8 +46,15 @@ class LastCheckpoint(Checkpoint):
         self._saved_step = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out which signals are free, before Lightning takes them."""
+        """Find out who handles signals, before Lightning does.
+
+        Lightning's own way in Slurm saves at any moment, also between a step and its logs, requeues
+        the job at once, and goes on training.
+        """
         self._signals = StopSignals()
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment):
+            environment.auto_requeue = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to listen, and to count from what is saved already."""
@@ -56,17 +67,16 @@ class LastCheckpoint(Checkpoint):
         """Save the step before, which is complete and logged, when it is time or asked to stop."""
         if batch_idx % trainer.accumulate_grad_batches:
             return
-        stop = self._asked_to_stop(trainer)
+        number = self._asked_to_stop(trainer)
         steps = trainer.global_step - self._saved_step
-        if steps and (stop or steps >= self.every_n_steps):
+        if steps and (number or steps >= self.every_n_steps or _at_the_end(trainer, 1)):
             self._save(trainer)
-        self._stop_if(stop)
+        self._follow(number)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what the validation is of, unless a resumed run would end before validating it."""
-        at_the_end = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
         new = self._saved_step != trainer.global_step
-        if new and not at_the_end and _between_steps(trainer):
+        if new and not _at_the_end(trainer) and _between_steps(trainer):
             self._save(trainer)
 
     def on_validation_batch_end(
@@ -78,9 +88,9 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop where asked to, if what is validated has been saved."""
-        if self._saved_step == trainer.global_step:
-            self._stop_if(self._asked_to_stop(trainer))
+        """Stop where asked to, if what is validated has been saved, or all but its last step."""
+        if self._saved_step == trainer.global_step or _at_the_end(trainer):
+            self._follow(self._asked_to_stop(trainer))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save again, so that the validation is not repeated."""
@@ -117,22 +127,23 @@ class LastCheckpoint(Checkpoint):
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(proxy(self))
 
-    def _asked_to_stop(self, trainer: Trainer) -> bool:
-        """Whether any process was asked to stop; the same answer in all of them."""
-        asked = self._signals.received is not None
-        return trainer.strategy.reduce_boolean_decision(asked, all=False)
+    def _asked_to_stop(self, trainer: Trainer) -> int:
+        """The signal that any process received, the same answer in all of them; 0 for none."""
+        if trainer.world_size == 1:
+            return self._signals.received
+        received = torch.tensor(self._signals.received, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(received, reduce_op="max"))
 
-    def _stop_if(self, stop: bool) -> None:
-        """End the process where it is asked for.
+    def _follow(self, number: int) -> None:
+        """Do what a signal asks for, if there is one; it may end the process."""
+        if number:
+            _logger.warning("%s: %s has the state", signal.Signals(number).name, self.path)
+            self._signals.follow(number)
 
-        Raises:
-            StopRequested: always, if `stop`.
-        """
-        if stop:
-            # The signal may have been sent to another process of the same training.
-            request = StopRequested(self._signals.received or signal.SIGTERM)
-            _logger.warning("stopped by %s; %s has the state", request.signal.name, self.path)
-            raise request
+
+def _at_the_end(trainer: Trainer, steps: int = 0) -> bool:
+    """Whether so many steps are left of those that the run has in all."""
+    return trainer.max_steps != -1 and trainer.max_steps - trainer.global_step <= steps
 
 
 def _between_steps(trainer: Trainer) -> bool:

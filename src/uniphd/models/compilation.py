@@ -16,7 +16,7 @@ from uniphd.models.uniphd import UniPHD
 def compile_parts(network: UniPHD, **options: Any) -> None:
     """Compile a network in place: its modules, parameters and state-dict keys stay as they are.
 
-    The parts are the backbone, the language model, and every layer of encoder and decoder; layers
+    The parts are the language model and every layer of encoder and decoder; layers
     of one shape share their compiled code. Sizes may change from batch to batch.
 
     Args:

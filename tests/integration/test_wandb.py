@@ -40,7 +40,8 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def files(*folders: Path) -> list[Path]:
-    """The run's files in the order of time."""
+    """The run's files in the order of time, when W&B's own process has written and ended."""
+    wandb.teardown()
     found = [
         path for folder in folders for path in folder.glob("wandb/*-testrun/run-testrun.wandb")
     ]

@@ -53,7 +53,8 @@ def test_new_combinations_of_colours_are_understood_as_known_ones_are(tmp_path: 
         for split in ("seen_pairs", "unseen")
     }
     assert pick["unseen"] >= 0.5
-    assert abs(pick["unseen"] - pick["seen_pairs"]) < 0.22  # 0.10 and four standard errors
+    # 500 other scenes gave 0.10 (BENCHMARKS.md); a standard error of this difference is 0.03.
+    assert abs(pick["unseen"] - pick["seen_pairs"]) < 0.18
 
 
 def test_the_weights_are_small_and_come_with_their_log() -> None:

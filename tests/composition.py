@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from uniphd.cli.configuration import config_dir, fill_resolvers
 
+EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 # The smallest network that has every part.
 TINY = (
     "experiment=tiny_refhuman",

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.composition import compose_eval, compose_train
+from tests.composition import EXPERIMENTS, compose_eval, compose_train
 from uniphd.cli.combinations import refuse_impossible, refuse_quantized_gpu
-from uniphd.cli.configuration import config_dir
 from uniphd.cli.train import train
 from uniphd.errors import ConfigError
 from uniphd.models.uniphd import UniPHD
 
-EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 SYNTHETIC = "experiment=synthetic_cpu"
 PRODUCT = ("fusion=product", "grounding=warmup")
 STOPPING = "callbacks=[default,early_stopping]"

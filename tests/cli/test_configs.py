@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import OmegaConf
 
-from tests.composition import compose_eval, compose_train
+from tests.composition import EXPERIMENTS, compose_eval, compose_train
 from uniphd.cli.combinations import refuse_impossible
 from uniphd.cli.configuration import (
     build,
@@ -31,7 +31,6 @@ GROUPS = {
         *("optim", "prompt", "text_encoder", "trainer"),
     )
 }
-EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 CHOICES = [f"{group}={name}" for group, names in GROUPS.items() for name in names]
 
 

@@ -12,12 +12,11 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from tests.composition import compose_train
+from tests.composition import EXPERIMENTS, compose_train
 from uniphd.cli.configuration import build_network, config_dir
 from uniphd.cli.train import train
 from uniphd.losses.criterion import MASK_LOSSES
 
-EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 POSE_LOSSES = ("keypoints", "oks", "visibility")
 
 # What a row of the paper's tables is on the command line, added to experiment=swint_refhuman.

@@ -59,6 +59,27 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Captions:
+    """Sentences beside a batch's prompts, which the fusion grounds; nothing else is made of them.
+
+    Attributes:
+        prompts: N sentences.
+        rows: N times the row of the batch with the person whom the sentence means.
+    """
+
+    prompts: PromptBatch
+    rows: tuple[int, ...]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Captions:
+        """Copy with every tensor on `device`."""
+        return replace(self, prompts=self.prompts.to(device, non_blocking))
+
+    def pin_memory(self) -> Captions:
+        """Copy with every tensor in page-locked memory."""
+        return replace(self, prompts=self.prompts.pin_memory())
+
+
+@dataclass(frozen=True)
 class Batch:
     """A padded batch of prompts with their pictures.
 
@@ -74,6 +95,7 @@ class Batch:
         prompts: B prompts.
         targets: B targets.
         image_ids: B times the annotation file's image id.
+        captions: more sentences about the same people; None for none.
     """
 
     images: Tensor
@@ -84,6 +106,7 @@ class Batch:
     prompts: PromptBatch
     targets: tuple[Target, ...]
     image_ids: tuple[int, ...]
+    captions: Captions | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -101,6 +124,7 @@ class Batch:
             padding_mask=self.padding_mask.to(device, non_blocking=non_blocking),
             prompts=self.prompts.to(device, non_blocking),
             targets=tuple(target.to(device, non_blocking) for target in self.targets),
+            captions=self.captions and self.captions.to(device, non_blocking),
         )
 
     def pin_memory(self) -> Batch:
@@ -111,6 +135,7 @@ class Batch:
             padding_mask=self.padding_mask.pin_memory(),
             prompts=self.prompts.pin_memory(),
             targets=tuple(target.pin_memory() for target in self.targets),
+            captions=self.captions and self.captions.pin_memory(),
         )
 
     def _normalised(self) -> Tensor:

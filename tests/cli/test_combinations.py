@@ -45,6 +45,7 @@ IMPOSSIBLE = {
     ("grounding=warmup",): r"use fusion=product or grounding=none",
     ("fusion=none", "grounding=warmup"): r"use fusion=product or grounding=none",
     (*PRODUCT, "grounding.levels=[0,4]"): r"levels=\[0, 4\].*the last one is 3",
+    ("data.captions=3",): r"captions=3 gives sentences to the grounding loss alone",
     (*PRODUCT, "grounding.choice_weight=1.0"): r"with data\.together=true",
     ("optim=cosine", "trainer.max_epochs=-1"): r"trainer\.max_steps, trainer\.max_epochs or",
     ("optim=cosine", "trainer.max_steps=100"): r"max_steps=100 ends the run within the 100 steps",

@@ -12,7 +12,14 @@ from torch import Tensor
 from uniphd.data.collate import Collate
 from uniphd.data.dataset import Sample
 from uniphd.errors import PromptError
-from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt
+from uniphd.prompts import (
+    BoxPrompt,
+    PointPrompt,
+    Prompt,
+    ScribblePrompt,
+    TextPrompt,
+    batch_prompts,
+)
 from uniphd.structures import Target
 
 Tokenizer = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
@@ -76,6 +83,20 @@ def test_neighbours_that_show_the_same_picture_share_it(tokenize: Tokenizer) -> 
     assert batch.sizes == ((20, 30),) * 3 + ((20, 16),) * 2 + ((20, 30),)
     assert batch.image_ids == (1, 2, 3, 4, 5, 1)
     assert len(batch) == len(batch.prompts) == len(batch.targets) == 6
+
+
+def test_captions_know_whom_they_mean(tokenize: Tokenizer) -> None:
+    samples = [
+        replace(sample(20, 30, PointPrompt(torch.ones(2)), number), captions=captions)
+        for number, captions in enumerate((("a man", "he"), (), ("a girl",)))
+    ]
+    batch = Collate(tokenize)(samples)
+    assert batch.captions is not None
+    assert batch.captions.rows == (0, 0, 2)
+    expected = batch_prompts([TextPrompt(text) for text in ("a man", "he", "a girl")], tokenize)
+    assert torch.equal(batch.captions.prompts.input_ids, expected.input_ids)
+    assert batch.captions.prompts.kinds == ("text",) * 3
+    assert Collate(tokenize)(samples[1:2]).captions is None
 
 
 def test_targets_share_one_block_of_memory_per_field(tokenize: Tokenizer) -> None:

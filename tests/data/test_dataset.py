@@ -97,13 +97,23 @@ def test_a_draw_depends_on_seed_epoch_and_index(
     assert sum(changed_seed) <= 1
 
 
-def test_the_prompt_knows_the_epoch(folder: Path, people: tuple[ReferredPerson, ...]) -> None:
-    sampler = PromptSampler(text=0.5, point=0.5, scribble=0.0, text_epochs=1)
-    dataset = RefHumanDataset(
-        people, PhotographFolder(folder / "images"), EvaluationTransform(60), sampler
-    )
-    kinds = [{dataset[Draw(epoch, index)].prompt.kind for index in range(8)} for epoch in (0, 1)]
-    assert kinds == [{"text"}, {"text", "point"}]
+def test_captions_are_the_persons_own_each_once_and_drawn_anew(
+    folder: Path, people: tuple[ReferredPerson, ...]
+) -> None:
+    person = replace(people[0], other_captions=("the man", "the tall one", "he"))
+    own = {person.caption, *person.other_captions}
+
+    def draw(epoch: int, count: int) -> tuple[str, ...]:
+        read, transform = PhotographFolder(folder / "images"), EvaluationTransform(60)
+        dataset = RefHumanDataset([person], read, transform, PromptSampler(), captions=count)
+        return dataset[Draw(epoch, 0)].captions
+
+    drawn = [draw(epoch, 2) for epoch in range(30)]
+    assert all(len(set(captions)) == 2 for captions in drawn)
+    assert {caption for captions in drawn for caption in captions} == own
+    assert drawn == [draw(epoch, 2) for epoch in range(30)]
+    assert set(draw(0, 9)) == own
+    assert draw(0, 0) == ()
 
 
 def test_prompts_do_not_hang_on_the_augmentation(

@@ -151,14 +151,6 @@ def test_one_kind_alone(scene: Scene, kind: str) -> None:
     assert {PromptSampler(**weights)(scene, Random(n)).kind for n in range(20)} == {kind}
 
 
-def test_the_first_epochs_may_have_captions_only(scene: Scene) -> None:
-    sampler = PromptSampler(text=0.2, point=0.8, scribble=0.0, text_epochs=2)
-    kinds = [
-        {sampler(scene, Random(number), epoch).kind for number in range(30)} for epoch in range(4)
-    ]
-    assert kinds == [{"text"}, {"text"}, {"text", "point"}, {"text", "point"}]
-
-
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="one above 0"):
         PromptSampler(text=0, point=0, scribble=0, box=0)
@@ -166,9 +158,5 @@ def test_impossible_settings_are_refused() -> None:
         PromptSampler(text=-1)
     with pytest.raises(ConfigError, match="box_jitter"):
         PromptSampler(box_jitter=0.5)
-    with pytest.raises(ConfigError, match="text_epochs is -1"):
-        PromptSampler(text_epochs=-1)
-    with pytest.raises(ConfigError, match="text_epochs is 2 with a text weight of 0"):
-        PromptSampler(text=0.0, text_epochs=2)
     with pytest.raises(ConfigError, match="'words' is no kind"):
         FixedPrompt("words")  # type: ignore[arg-type]

@@ -48,7 +48,8 @@ def prediction(dtype: torch.dtype = torch.float32) -> GroundingPrediction:
         for row, (height, width) in enumerate(SIZES):
             level[row, : math.ceil(height / stride), : math.ceil(width / stride)] = False
         padding.append(level.flatten(1))
-    return GroundingPrediction(logits.to(dtype), torch.cat(padding, 1), SHAPES, CANVAS)
+    rows = torch.arange(2)
+    return GroundingPrediction(logits.to(dtype), torch.cat(padding, 1), rows, SHAPES, CANVAS)
 
 
 def by_loops(answer: GroundingPrediction, levels: list[int], dice_weight: float) -> float:
@@ -97,13 +98,14 @@ def test_padding_and_other_levels_get_no_gradient() -> None:
 
 
 def test_the_choice_equals_loops_over_the_people_of_a_picture() -> None:
-    """Five prompts: two people of picture 0, one of them twice, and two people of picture 1."""
+    """Five prompts and two captions, of two people of picture 0, one twice, and of two others."""
     random = np.random.default_rng(1)
     people = random.random((4, 6)) * (random.random((4, 6)) < 0.6)
-    logits, of_whom, pictures = random.normal(size=(5, 6)), [0, 1, 0, 2, 3], [0, 0, 0, 1, 1]
+    logits, of_whom, pictures = random.normal(size=(7, 6)), [0, 1, 0, 2, 3], [0, 0, 0, 1, 1]
+    rows = [0, 1, 2, 3, 4, 1, 3]
     others = {0: [0, 1], 1: [0, 1], 2: [2, 3], 3: [2, 3]}
     expected = []
-    for row, person in zip(logits, of_whom, strict=True):
+    for row, person in zip(logits, (of_whom[row] for row in rows), strict=True):
         scores = {
             one: sum(row[cell] * people[one][cell] for cell in range(6)) / people[one].sum()
             for one in others[person]
@@ -113,7 +115,8 @@ def test_the_choice_equals_loops_over_the_people_of_a_picture() -> None:
         total = sum(copies[one] * math.exp(score) for one, score in scores.items())
         expected.append(-math.log(math.exp(scores[person]) / total))
     shared = torch.tensor(pictures)[:, None] == torch.tensor(pictures)
-    value = choice_loss(torch.from_numpy(logits), torch.from_numpy(people[of_whom]), shared)
+    covered = torch.from_numpy(people[of_whom])
+    value = choice_loss(torch.from_numpy(logits), torch.tensor(rows), covered, shared)
     assert float(value) == pytest.approx(np.mean(expected))
 
 
@@ -129,7 +132,7 @@ def test_the_choice_is_among_the_people_of_one_picture_only() -> None:
 def test_somebody_who_covers_no_cell_is_no_danger() -> None:
     logits = torch.randn(2, 6, requires_grad=True)
     covered = torch.stack([torch.zeros(6), torch.rand(6)])
-    choice_loss(logits, covered, torch.ones(2, 2, dtype=torch.bool)).backward()
+    choice_loss(logits, torch.arange(2), covered, torch.ones(2, 2, dtype=torch.bool)).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
 

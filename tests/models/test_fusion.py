@@ -78,16 +78,18 @@ def test_product_fusion_is_its_formula(
         v, pos, one = visual[row : row + 1], positions[row : row + 1], pick(prompt, row)
         is_text = kind == "text"
         attention = fusion.text_attention if is_text else fusion.region_attention
-        factor = fusion.text_factor if is_text else fusion.region_factor
+        factors = fusion.text_product if is_text else fusion.region_product
         tokens = one.tokens[:, ~one.padding[0]]
         hidden = torch.einsum(
-            "bsc,btc->bsc", linear(fusion.visual_factor, v + pos), linear(factor, tokens)
+            "bsc,btc->bsc",
+            linear(factors.visual_factor, v + pos),
+            linear(factors.prompt_factor, tokens),
         ) * (12 / tokens.shape[1])
         queries = v + pos if position_in_queries else v
         expected = v + attend(attention, queries, one)
         expected = expected + linear(fusion.output, hidden.clamp(min=0))
         torch.testing.assert_close(fused.tokens[row : row + 1], expected)
-        logits = linear(fusion.grounding, hidden)[..., 0]
+        logits = linear(factors.grounding, hidden)[..., 0]
         torch.testing.assert_close(fused.grounding_logits[row : row + 1], logits)
 
 
@@ -96,10 +98,23 @@ def test_grounding_starts_as_a_scaled_dot_product_with_few_tokens_covered() -> N
     fusion = ProductFusion(CHANNELS, 2)
     visual, positions = torch.randn(2, 1, 5, CHANNELS)
     prompt = random_prompt(1)
-    factor = 12 * linear(fusion.text_factor, prompt.tokens[:, :-1]).mean(1)
-    similarity = linear(fusion.visual_factor, visual + positions) @ factor[0] / CHANNELS**0.5
+    product = fusion.text_product
+    factor = 12 * linear(product.prompt_factor, prompt.tokens[:, :-1]).mean(1)
+    similarity = linear(product.visual_factor, visual + positions) @ factor[0] / CHANNELS**0.5
     logits = fusion(visual, positions, prompt, kinds_only("text")).grounding_logits
     torch.testing.assert_close(logits, similarity - 2)
+
+
+def test_a_caption_is_grounded_as_a_prompt_of_its_picture() -> None:
+    torch.manual_seed(0)
+    fusion = ProductFusion(CHANNELS, 2)
+    visual, positions = torch.randn(2, 2, 5, CHANNELS)
+    captions = random_prompt(3)
+    pictures = torch.tensor([1, 0, 1])
+    as_prompts = fusion(visual[pictures], positions[pictures], captions, kinds_only(*["text"] * 3))
+    torch.testing.assert_close(
+        fusion.ground(visual, positions, captions, pictures), as_prompts.grounding_logits
+    )
 
 
 def test_the_published_fusion_is_attention_alone_and_gives_no_logits() -> None:
@@ -129,7 +144,7 @@ def test_weights_of_the_other_kind_get_no_gradient(kinds: tuple[PromptKind, ...]
     fused.tokens.sum().backward()
     other = "region" if kinds[0] == "text" else "text"
     for name, parameter in fusion.named_parameters():
-        absent = name.startswith((other, "grounding"))
+        absent = name.startswith(other) or ".grounding." in name
         assert (parameter.grad is None) == absent, name
 
 

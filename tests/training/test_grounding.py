@@ -26,7 +26,7 @@ from uniphd.models.fusion import ProductFusion
 from uniphd.models.tokenizer import HashTokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt, batch_prompts
-from uniphd.structures import Batch, Target
+from uniphd.structures import Batch, Captions, Target
 from uniphd.training.module import RefHumanModule
 
 SIZE = (64, 64)
@@ -105,8 +105,14 @@ def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPa
     parts = {name.split(".")[0] for name in with_gradient}
     assert parts == {"backbone", "neck", "prompt_encoder", "fusion"}
     fusion = {name.removeprefix("fusion.") for name in with_gradient if name.startswith("fusion.")}
-    factors = ("visual_factor", "text_factor", "region_factor", "grounding")
-    assert fusion == {f"{layer}.{kind}" for layer in factors for kind in ("weight", "bias")}
+    products = ("text_product", "region_product")
+    layers = ("visual_factor", "prompt_factor", "grounding")
+    assert fusion == {
+        f"{product}.{layer}.{kind}"
+        for product in products
+        for layer in layers
+        for kind in ("weight", "bias")
+    }
     for part in ("text_encoder", "word_projection", "region_projection", "position_projection"):
         assert any(name.startswith(f"prompt_encoder.{part}") for name in with_gradient), part
 
@@ -179,9 +185,56 @@ def test_several_prompts_of_a_picture_train_as_the_picture_repeated(
         torch.testing.assert_close(actual, expected)
 
 
+def with_captions(data: Batch, rows: tuple[int, ...]) -> Batch:
+    texts = [TextPrompt(f"the person number {row}") for row in range(len(rows))]
+    return replace(data, captions=Captions(batch_prompts(texts, HashTokenizer()), rows))
+
+
+def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = module(network(*WARMUP).eval(), GroundingLoss(1, choice_weight=0.7))
+    rows = (2, 0, 2)
+    texts = [TextPrompt(f"the person number {row}") for row in range(3)]
+    data, apart = batch(*PROMPTS), batch(*PROMPTS, *texts)
+    pictures = (0, 0, 1, 1)
+    shared = replace(data, pictures=pictures)
+    # The same as prompts: each of the 7 with its own copy of the person's picture and target.
+    repeated = [*range(4), *rows]
+    as_prompts = replace(
+        apart,
+        images=data.images[:2],
+        padding_mask=data.padding_mask[:2],
+        pictures=tuple(pictures[row] for row in repeated),
+        targets=tuple(data.targets[row] for row in repeated),
+    )
+    captioned = with_captions(
+        replace(shared, images=data.images[:2], padding_mask=data.padding_mask[:2]), rows
+    )
+    expected, _ = logged_step(monkeypatch, trained, 0, as_prompts)
+    actual, _ = logged_step(monkeypatch, trained, 0, captioned)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_captions_change_only_the_grounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = module(network(*WARMUP).eval(), GroundingLoss(1, weight=0.5))
+    plain, captioned = batch(*PROMPTS), with_captions(batch(*PROMPTS), (3, 1))
+    _, without = logged_step(monkeypatch, trained, 1, plain)
+    _, logged = logged_step(monkeypatch, trained, 1, captioned)
+    assert logged.keys() == without.keys()
+    for name, value in without.items():
+        if name not in ("train/loss", "train/grounding"):
+            torch.testing.assert_close(logged[name], value)
+    assert logged["train/grounding"] != without["train/grounding"]
+    moved = captioned.to("meta").captions
+    assert moved is not None
+    assert moved.prompts.input_ids.is_meta
+
+
 def test_a_fusion_without_logits_is_refused() -> None:
     with pytest.raises(ConfigError, match="PromptFusion does not; use fusion=product"):
         module(network(), GroundingLoss(1))
+    data = with_captions(batch(*PROMPTS), (0,))
+    with pytest.raises(ConfigError, match="PromptFusion does not do; use fusion=product or data"):
+        network().fuse(*data.inputs, captions=data.captions)
 
 
 def test_text_grounding_learns_which_half_is_meant() -> None:

@@ -52,6 +52,7 @@ def test_the_candidates_are_all_that_differs() -> None:
     grounding = changed.pop("grounding")
     assert changed.pop("module.grounding") == grounding
     assert grounding[1]["warmup_steps"] == 2000
+    assert changed.pop("data.captions") == (0, 2)
     dense_pose = changed.pop("dense_pose")
     assert changed.pop("module.dense_pose") == dense_pose
     assert dense_pose[0] is None
@@ -95,5 +96,6 @@ def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) 
     config = OmegaConf.to_container(composition, resolve=True)
     assert config["module"]["grounding"] is None
     assert config["module"]["dense_pose"] is None
+    assert config["data"]["captions"] == 0
     assert build(OmegaConf.create(config["fusion"])).gives_grounding is False
     assert config["model"]["query_selection"]["prompt_as_query"] is False

@@ -103,6 +103,11 @@ def _check_parts(config: DictConfig) -> None:
 def _check_grounding(config: DictConfig) -> None:
     grounding = config.grounding
     if grounding is None:
+        if captions := config.data.get("captions"):
+            raise ConfigError(
+                f"data.captions={captions} gives sentences to the grounding loss alone; choose "
+                "one, such as grounding=warmup with fusion=product, or give data.captions=0."
+            )
         return
     if not getattr(get_class(config.fusion._target_), "gives_grounding", False):
         raise ConfigError(

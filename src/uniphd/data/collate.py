@@ -10,8 +10,8 @@ from torch import Tensor
 
 from uniphd.data.dataset import Sample
 from uniphd.errors import PromptError
-from uniphd.prompts import Tokenize, batch_prompts, require_inside, require_sound
-from uniphd.structures import Batch, Size, Target
+from uniphd.prompts import TextPrompt, Tokenize, batch_prompts, require_inside, require_sound
+from uniphd.structures import Batch, Captions, Size, Target
 
 _MULTIPLE = 16  # the canvas is rounded up to it (official release)
 _SMALLEST = 32  # sides of the canvas; the backbone's last map has a pixel for so many
@@ -55,7 +55,13 @@ class Collate:
             prompts=batch_prompts([sample.prompt for sample in samples], self.tokenize),
             targets=_in_blocks([sample.target for sample in samples]),
             image_ids=tuple(sample.image_id for sample in samples),
+            captions=self._captions(samples),
         )
+
+    def _captions(self, samples: Sequence[Sample]) -> Captions | None:
+        texts = [TextPrompt(text) for sample in samples for text in sample.captions]
+        rows = [row for row, sample in enumerate(samples) for _ in sample.captions]
+        return Captions(batch_prompts(texts, self.tokenize), tuple(rows)) if rows else None
 
 
 def _check_prompt(sample: Sample, size: Size) -> None:

@@ -15,7 +15,7 @@ from torch.utils.data.distributed import DistributedSampler
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.images import ReadPhotograph
 from uniphd.data.prompts import DrawPrompt
-from uniphd.data.scene import image_tensor, make_scene, make_target
+from uniphd.data.scene import Scene, image_tensor, make_scene, make_target
 from uniphd.data.transforms import Transform
 from uniphd.prompts import Prompt
 from uniphd.structures import Size, Target
@@ -31,6 +31,7 @@ class Sample:
         target: of one person.
         image_id: of the annotation file.
         original_size: (height, width) of the photograph.
+        captions: sentences about the person beside the prompt, each different.
     """
 
     image: Tensor
@@ -38,6 +39,7 @@ class Sample:
     target: Target
     image_id: int
     original_size: Size
+    captions: tuple[str, ...] = ()
 
 
 class Draw(NamedTuple):
@@ -59,6 +61,8 @@ class RefHumanDataset(Dataset[Sample]):
         transform: changes photograph and annotation together.
         prompt: draws the prompt.
         seed: of every random number.
+        captions: how many of the person's sentences, drawn anew, a sample has beside its prompt;
+            all of them where there are fewer.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class RefHumanDataset(Dataset[Sample]):
         transform: Transform,
         prompt: DrawPrompt,
         seed: int = 0,
+        captions: int = 0,
     ) -> None:
         self.records = tuple(records)
         self.read = read
         self.transform = transform
         self.prompt = prompt
         self.seed = seed
+        self.captions = captions
 
     def __len__(self) -> int:
         return len(self.records)
@@ -90,11 +96,17 @@ class RefHumanDataset(Dataset[Sample]):
         scene = self.transform(scene, self._random("transform", epoch, index))
         return Sample(
             image=image_tensor(scene.image),
-            prompt=self.prompt(scene, self._random("prompt", epoch, index), epoch),
+            prompt=self.prompt(scene, self._random("prompt", epoch, index)),
             target=make_target(scene),
             image_id=person.image_id,
             original_size=person.size,
+            captions=self._captions(scene, epoch, index),
         )
+
+    def _captions(self, scene: Scene, epoch: int, index: int) -> tuple[str, ...]:
+        every = (scene.caption, *scene.other_captions)
+        count = min(self.captions, len(every))
+        return tuple(self._random("captions", epoch, index).sample(every, count))
 
     def _random(self, purpose: str, epoch: int, index: int) -> Random:
         """A stream of its own for every purpose; `Random` hashes the string with SHA-512."""

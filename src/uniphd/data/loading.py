@@ -38,6 +38,7 @@ class Loading(TypedDict, total=False):
     persistent_workers: bool
     val_prompts: Sequence[PromptKind]
     together: bool
+    captions: int
     seed: int
 
 
@@ -63,6 +64,8 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
             never do: there are as many loaders as kinds of prompt.)
         val_prompts: kinds to validate, one loader each, in this order.
         together: whether the people of a photograph share a training batch.
+        captions: sentences about every person of the training beside the prompt; only the grounding
+            loss reads them.
         seed: of the order, the augmentation and the prompts.
 
     Attributes:
@@ -71,7 +74,8 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         val_others: people of the same photographs whom nobody refers to, for referring accuracy.
 
     Raises:
-        ConfigError: a batch size below 1, no or an unknown kind of prompt.
+        ConfigError: a batch size below 1, a negative number of captions, no or an unknown kind of
+            prompt.
     """
 
     def __init__(
@@ -87,10 +91,13 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         persistent_workers: bool = True,
         val_prompts: Sequence[PromptKind] = ("text", "point", "scribble"),
         together: bool = False,
+        captions: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         require_positive(batch_size=batch_size, val_batch_size=val_batch_size)
+        if captions < 0:
+            raise ConfigError(f"captions is {captions}; give a number from 0 on.")
         if not val_prompts:
             raise ConfigError("val_prompts is empty; name at least one kind of prompt.")
         self.train_transform = train_transform
@@ -103,6 +110,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         self.persistent_workers = persistent_workers and num_workers > 0
         self.val_prompts = tuple(val_prompts)
         self.together = together
+        self.captions = captions
         self.seed = seed
         self.train_records: tuple[ReferredPerson, ...] = ()
         self.val_records: tuple[ReferredPerson, ...] = ()
@@ -123,7 +131,12 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of `uniphd.structures.Batch`, shuffled anew in every epoch."""
         dataset = RefHumanDataset(
-            self.train_records, self.read, self.train_transform, self.prompt_sampler, self.seed
+            self.train_records,
+            self.read,
+            self.train_transform,
+            self.prompt_sampler,
+            self.seed,
+            self.captions,
         )
         order = PhotographSampler if self.together else EpochSampler
         sampler = order(dataset, shuffle=True, seed=self.seed)

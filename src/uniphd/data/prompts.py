@@ -33,7 +33,7 @@ _TRAINING_POINTS = (4, 7)
 class DrawPrompt(Protocol):
     """How a data set makes the prompt of a sample."""
 
-    def __call__(self, scene: Scene, random: Random, epoch: int = 0) -> Prompt:
+    def __call__(self, scene: Scene, random: Random) -> Prompt:
         """Return the prompt for a preprocessed scene, with random numbers from `random`."""
         ...
 
@@ -51,7 +51,7 @@ class FixedPrompt:
     def __init__(self, kind: PromptKind) -> None:
         self.kind: PromptKind = _known(kind)
 
-    def __call__(self, scene: Scene, random: Random, epoch: int = 0) -> Prompt:
+    def __call__(self, scene: Scene, random: Random) -> Prompt:
         """The caption, the annotated box, the first scribble, or that scribble's sixth point."""
         if self.kind == "text":
             return TextPrompt(scene.caption)
@@ -75,12 +75,9 @@ class PromptSampler:
         scribble: weight of strokes: one of the five scribbles.
         box: weight of boxes, which the paper does not have.
         box_jitter: each side of a box moves by up to this part of the box's width or height.
-        text_epochs: so many epochs at the start have captions only. From scratch they take longest
-            to learn, and sooner without the other kinds beside them.
 
     Raises:
-        ConfigError: a number is negative, no weight is above zero, or there are epochs of captions
-            but no weight for them.
+        ConfigError: a number is negative, or no weight is above zero.
     """
 
     def __init__(
@@ -90,27 +87,18 @@ class PromptSampler:
         scribble: float = 0.25,
         box: float = 0.0,
         box_jitter: float = 0.05,
-        text_epochs: int = 0,
     ) -> None:
         weights = {"text": text, "point": point, "scribble": scribble, "box": box}
         if min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise ConfigError(f"Prompt weights {weights} need one above 0 and none below it.")
         if not 0 <= box_jitter < 0.5:
             raise ConfigError(f"box_jitter is {box_jitter}; give a number in [0, 0.5).")
-        if text_epochs < 0 or (text_epochs and not text):
-            raise ConfigError(
-                f"text_epochs is {text_epochs} with a text weight of {text}; give a number from 0 "
-                "on, and captions a weight if there shall be epochs of them."
-            )
         self.weights = [weights[kind] for kind in PROMPT_KINDS]
         self.box_jitter = box_jitter
-        self.text_epochs = text_epochs
 
-    def __call__(self, scene: Scene, random: Random, epoch: int = 0) -> Prompt:
+    def __call__(self, scene: Scene, random: Random) -> Prompt:
         """Draw a kind and its prompt."""
-        kind: PromptKind = "text"
-        if epoch >= self.text_epochs:
-            kind = random.choices(PROMPT_KINDS, self.weights)[0]
+        kind = random.choices(PROMPT_KINDS, self.weights)[0]
         return draw_prompt(scene, kind, random, self.box_jitter)
 
 

@@ -97,7 +97,7 @@ class GroundingLoss:
                 f"grounding.levels is {list(self.levels)}, but the network has the levels 0 to "
                 f"{len(prediction.shapes) - 1}."
             )
-        masks = stack_masks(targets, prediction.canvas).any(1)
+        masks, rows = stack_masks(targets, prediction.canvas).any(1), prediction.rows
         lengths = [height * width for height, width in prediction.shapes]
         logits = at_least_float32(prediction.logits).split(lengths, dim=1)
         valid = (~prediction.padding).to(logits[0].dtype).split(lengths, dim=1)
@@ -105,9 +105,10 @@ class GroundingLoss:
         losses = []
         for level in self.levels:
             covered = coverage(masks, prediction.shapes[level])
-            loss = self._token_loss(logits[level], covered, valid[level])
+            loss = self._token_loss(logits[level], covered[rows], valid[level])
             if shared is not None:
-                loss = loss + self.choice_weight * choice_loss(logits[level], covered, shared)
+                choice = choice_loss(logits[level], rows, covered, shared)
+                loss = loss + self.choice_weight * choice
             losses.append(loss)
         return torch.stack(losses).mean()
 
@@ -119,7 +120,7 @@ class GroundingLoss:
         return picture.unsqueeze(1) == picture
 
     def _token_loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Loss of one level: logits, target and valid (1 or 0) are (B, s)."""
+        """Loss of one level: logits, target and valid (1 or 0) are (rows, s)."""
         entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = (entropy * valid).sum(1) / valid.sum(1).clamp(min=1)
         if self.dice_weight:
@@ -130,21 +131,22 @@ class GroundingLoss:
         return loss.mean()
 
 
-def choice_loss(logits: Tensor, covered: Tensor, shared: Tensor) -> Tensor:
+def choice_loss(logits: Tensor, rows: Tensor, covered: Tensor, shared: Tensor) -> Tensor:
     """Cross-entropy of the referred person among the people of the same picture, ().
 
     Two prompts about one person are no candidates for each other.
 
     Args:
-        logits: (B, s) of a level.
-        covered: (B, s) share of every cell that the referred person covers.
+        logits: (R, s) of a level.
+        rows: (R,) the prompt whose person the logits are about.
+        covered: (B, s) share of every cell that a prompt's person covers.
         shared: (B, B) bool, whether two prompts share their picture.
     """
     scores = logits @ (covered / covered.sum(1, keepdim=True).clamp(min=_EPS)).T
     same_person = (covered.unsqueeze(1) == covered).all(-1)
     same_person.fill_diagonal_(False)
-    scores = scores.masked_fill(same_person | ~shared, -torch.inf)
-    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    candidates = shared & ~same_person
+    return F.cross_entropy(scores.masked_fill(~candidates[rows], -torch.inf), rows)
 
 
 def coverage(masks: Tensor, shape: Size) -> Tensor:

@@ -108,13 +108,10 @@ class PromptFusion(nn.Module):
 
 
 class ProductFusion(PromptFusion):
-    """`v + attention(...) + D(relu(h))` with `h = A(v + position) * 12 B(mean(tokens))`.
+    """`v + attention(...) + D(relu(h))` with the product `h` of a picture token and the prompt.
 
-    The product lets one vector of the prompt choose channels of every picture token, as in
-    low-rank bilinear pooling (Kim et al., arXiv 1610.04325); `C(h)` are grounding logits, which
-    start as a scaled dot product of the prompt with every token and with few tokens covered. Text
-    and positional prompts have their own B, since their tokens come from different sources; what is
-    done with a picture token is the same for both.
+    Grounding logits are read from `h`. Text and positional prompts have a `PromptProduct` each:
+    with one for both, sentences were learned more slowly beside the other prompts.
 
     Args:
         hidden_dim: C.
@@ -128,30 +125,78 @@ class ProductFusion(PromptFusion):
         self, hidden_dim: int = 256, num_heads: int = 8, position_in_queries: bool = False
     ) -> None:
         super().__init__(hidden_dim, num_heads, position_in_queries)
-        self.visual_factor = nn.Linear(hidden_dim, hidden_dim)
-        self.text_factor = nn.Linear(hidden_dim, hidden_dim)
-        self.region_factor = nn.Linear(hidden_dim, hidden_dim)
-        self.grounding = nn.Linear(hidden_dim, 1)
+        self.text_product = PromptProduct(hidden_dim)
+        self.region_product = PromptProduct(hidden_dim)
         self.output = nn.Linear(hidden_dim, hidden_dim)
-        nn.init.constant_(self.grounding.weight, hidden_dim**-0.5)
-        nn.init.constant_(self.grounding.bias, _PRIOR_LOGIT)
 
     def forward(
         self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
     ) -> FusedTokens:
         """Update the picture's tokens and say which the referred person covers; see the base."""
         fused = super().forward(visual, positions, prompt, prompts)
+        placed = visual + positions
         mean = mean_over_tokens(prompt.tokens, prompt.padding)
-        factor = _GAIN * _per_kind(
+        product = _per_kind(
             prompts,
-            lambda rows: self.text_factor(mean[rows]),
-            lambda rows: self.region_factor(mean[rows]),
+            lambda rows: self.text_product(placed[rows], mean[rows]),
+            lambda rows: self.region_product(placed[rows], mean[rows]),
         )
-        product = self.visual_factor(visual + positions) * factor.unsqueeze(1)
-        return FusedTokens(
-            tokens=fused.tokens + self.output(F.relu(product)),
-            grounding_logits=self.grounding(product).squeeze(-1),
+        logits = _per_kind(
+            prompts,
+            lambda rows: self.text_product.grounding(product[rows]),
+            lambda rows: self.region_product.grounding(product[rows]),
         )
+        return FusedTokens(fused.tokens + self.output(F.relu(product)), logits.squeeze(2))
+
+    def ground(
+        self, visual: Tensor, positions: Tensor, captions: PromptTokens, pictures: Tensor
+    ) -> Tensor:
+        """Grounding logits (N, S) of N sentences, each for its picture; no token is updated.
+
+        Args:
+            visual: (P, S, C) tokens of P pictures.
+            positions: (P, S, C) their position encoding.
+            captions: N encoded sentences.
+            pictures: (N,) index of every sentence's picture.
+        """
+        mean = mean_over_tokens(captions.tokens, captions.padding)
+        return self.text_product.ground(visual + positions, mean, pictures)
+
+
+class PromptProduct(nn.Module):
+    """`h = A(x) * 12 B(p)` of picture tokens x and a prompt's vector p, and `C(h)`.
+
+    The product lets one vector choose channels of every picture token, as in low-rank bilinear
+    pooling (Kim et al., arXiv 1610.04325); `C(h)` are grounding logits, which start as a scaled dot
+    product of the prompt with every token and with few tokens covered.
+
+    Args:
+        hidden_dim: C.
+    """
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.visual_factor = nn.Linear(hidden_dim, hidden_dim)
+        self.prompt_factor = nn.Linear(hidden_dim, hidden_dim)
+        self.grounding = nn.Linear(hidden_dim, 1)
+        nn.init.constant_(self.grounding.weight, hidden_dim**-0.5)
+        nn.init.constant_(self.grounding.bias, _PRIOR_LOGIT)
+
+    def forward(self, tokens: Tensor, prompt: Tensor) -> Tensor:
+        """The products (B, S, C) of tokens (B, S, C) and prompts (B, C)."""
+        factor: Tensor = _GAIN * self.prompt_factor(prompt)
+        product: Tensor = self.visual_factor(tokens) * factor.unsqueeze(1)
+        return product
+
+    def ground(self, tokens: Tensor, prompt: Tensor, pictures: Tensor) -> Tensor:
+        """The logits (N, S) alone, of prompts (N, C) for tokens (P, S, C) of their pictures (N,).
+
+        No product is kept: every prompt meets every picture in one matrix product.
+        """
+        chosen = _GAIN * self.prompt_factor(prompt) * self.grounding.weight
+        logits = torch.einsum("psc,nc->nps", self.visual_factor(tokens), chosen)
+        of_picture = logits[torch.arange(len(prompt), device=logits.device), pictures]
+        return of_picture + self.grounding.bias
 
 
 def _per_kind(

@@ -86,14 +86,16 @@ class GroundingPrediction:
     """What the fusion says about every picture token: does the referred person cover it?
 
     Attributes:
-        logits: (B, S), level after level.
-        padding: (B, S) bool, True on padding.
+        logits: (B + N, S), level after level: of the prompts, then of N captions beside them.
+        padding: (B + N, S) bool, True on padding.
+        rows: (B + N,) the prompt whose person is meant; a caption's is that of the same person.
         shapes: (h, w) of the levels.
         canvas: (height, width) of the padded canvas in pixels.
     """
 
     logits: Tensor
     padding: Tensor
+    rows: Tensor
     shapes: tuple[Size, ...]
     canvas: Size
 

@@ -98,7 +98,7 @@ class PromptEncoder(nn.Module):
         """
         groups: list[tuple[list[int], PromptTokens]] = []
         if rows := prompts.rows("text"):
-            groups.append((rows, self._encode_text(prompts.input_ids, prompts.attention_mask)))
+            groups.append((rows, self.encode_text(prompts)))
         if rows := prompts.rows("point", "scribble"):
             sampled = sample_points(features[rows], prompts.points, canvas)
             encoding = sample_points(positions[rows], prompts.points, canvas)
@@ -110,9 +110,10 @@ class PromptEncoder(nn.Module):
             groups.append((rows, self._encode_region(sampled, encoding, padding)))
         return _merge(groups)
 
-    def _encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> PromptTokens:
-        hidden, sentence = self.text_encoder(input_ids, attention_mask)
-        padding = attention_mask == 0
+    def encode_text(self, prompts: PromptBatch) -> PromptTokens:
+        """Encode the sentences among the prompts, which need no picture."""
+        hidden, sentence = self.text_encoder(prompts.input_ids, prompts.attention_mask)
+        padding = prompts.attention_mask == 0
         return PromptTokens(
             tokens=self.word_projection(hidden),
             positions=sine_position_1d(padding, self.hidden_dim),

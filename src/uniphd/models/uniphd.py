@@ -9,17 +9,18 @@ queries.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniphd.errors import PromptError
+from uniphd.errors import ConfigError, PromptError
 from uniphd.models.backbone import Backbone
 from uniphd.models.channel_mapper import ChannelMapper
 from uniphd.models.decoder import PoseDecoder
 from uniphd.models.encoder import DeformableEncoder
-from uniphd.models.fusion import NoFusion, PromptFusion
+from uniphd.models.fusion import NoFusion, ProductFusion, PromptFusion
 from uniphd.models.heads import PredictionHeads
 from uniphd.models.mask_head import MaskHead, sum_levels
 from uniphd.models.outputs import (
@@ -32,7 +33,7 @@ from uniphd.models.position import sine_position_2d
 from uniphd.models.prompt_encoder import PromptEncoder
 from uniphd.models.query_selection import QuerySelection
 from uniphd.prompts import PromptBatch
-from uniphd.structures import Size
+from uniphd.structures import Captions, Size
 
 
 class UniPHD(nn.Module):
@@ -80,6 +81,7 @@ class UniPHD(nn.Module):
         sizes: tuple[Size, ...],
         prompts: PromptBatch,
         pictures: Sequence[int] | None = None,
+        captions: Captions | None = None,
     ) -> Predictions:
         """Predict the referred person of every prompt.
 
@@ -90,11 +92,13 @@ class UniPHD(nn.Module):
             prompts: B prompts.
             pictures: B times the index of the prompt's picture; None for one prompt per picture, in
                 their order. What does not depend on the prompt is computed once per picture.
+            captions: more sentences, which only get grounding logits.
 
         Raises:
             PromptError: prompts, sizes and pictures do not belong together.
+            ConfigError: there are captions, and the fusion gives no grounding logits.
         """
-        fused = self.fuse(images, padding_mask, sizes, prompts, pictures)
+        fused = self.fuse(images, padding_mask, sizes, prompts, pictures, captions)
         memory = self.encoder(
             fused.tokens, fused.positions, fused.shapes, fused.padding, fused.valid_ratios
         )
@@ -126,6 +130,7 @@ class UniPHD(nn.Module):
         sizes: tuple[Size, ...],
         prompts: PromptBatch,
         pictures: Sequence[int] | None = None,
+        captions: Captions | None = None,
     ) -> FusedFeatures:
         """The first half of `forward`, up to the encoder; arguments and errors are the same."""
         rows = _picture_rows(pictures, len(images), len(prompts), len(sizes), images.device)
@@ -136,14 +141,19 @@ class UniPHD(nn.Module):
         paddings = [resize_padding(padding_mask, shape) for shape in shapes]
         maps = [sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings]
 
-        visual = _pick(flatten_levels(levels), rows)
-        positions = _pick(flatten_levels(maps), rows)
+        tokens, places = flatten_levels(levels), flatten_levels(maps)
+        visual, positions = _pick(tokens, rows), _pick(places, rows)
         padding = torch.cat([level.flatten(1) for level in paddings], dim=1)
         padding = _pick(padding, rows)
         valid_ratios = torch.stack([valid_ratio(level) for level in paddings], dim=1)
         prompt = self.prompt_encoder(prompts, _pick(stride16, rows), _pick(maps[1], rows), canvas)
         fused = self.fusion(visual, positions, prompt, prompts)
-        logits = fused.grounding_logits
+        grounding = None
+        if fused.grounding_logits is not None:
+            every = torch.arange(len(prompts), device=images.device)
+            grounding = GroundingPrediction(fused.grounding_logits, padding, every, shapes, canvas)
+        if captions is not None:
+            grounding = self._ground(captions, grounding, tokens, places, rows)
         return FusedFeatures(
             tokens=fused.tokens,
             positions=positions,
@@ -154,9 +164,32 @@ class UniPHD(nn.Module):
             stride8=_pick(stride8, rows),
             stride4=_pick(stride4, rows),
             sizes=sizes,
-            grounding=(
-                None if logits is None else GroundingPrediction(logits, padding, shapes, canvas)
-            ),
+            grounding=grounding,
+        )
+
+    def _ground(
+        self,
+        captions: Captions,
+        prompts: GroundingPrediction | None,
+        tokens: Tensor,
+        positions: Tensor,
+        rows: Tensor | None,
+    ) -> GroundingPrediction:
+        """The captions' logits behind those of the prompts; tokens and positions are (P, S, C)."""
+        if prompts is None or not isinstance(self.fusion, ProductFusion):
+            raise ConfigError(
+                f"Captions beside the prompts are grounded, which {type(self.fusion).__name__} "
+                "does not do; use fusion=product or data.captions=0."
+            )
+        meant = torch.tensor(captions.rows).to(tokens.device, non_blocking=True)
+        encoded = self.prompt_encoder.encode_text(captions.prompts)
+        pictures = meant if rows is None else rows[meant]
+        logits = self.fusion.ground(tokens, positions, encoded, pictures)
+        return replace(
+            prompts,
+            logits=torch.cat([prompts.logits, logits]),
+            padding=torch.cat([prompts.padding, prompts.padding[meant]]),
+            rows=torch.cat([prompts.rows, meant]),
         )
 
 

@@ -119,7 +119,7 @@ class RefHumanModule(LightningModule):
         """Losses by name, unweighted but for `loss`, which is trained on; and counts by name."""
         if self.grounding is not None and self.grounding.warms_up(self.global_step):
             return self._warm_up(self.grounding, batch, people), {}
-        predictions = self.model(*batch.inputs)
+        predictions = self.model(*batch.inputs, captions=batch.captions)
         result = self.criterion(predictions, batch.targets, self.model.mask_head, people)
         losses: dict[str, Tensor] = dict(result.losses)
         total: Tensor = result.total
@@ -138,7 +138,7 @@ class RefHumanModule(LightningModule):
 
         The tokens' poses are read from the fused tokens, as if the encoder changed nothing.
         """
-        fused = self.model.fuse(*batch.inputs)
+        fused = self.model.fuse(*batch.inputs, captions=batch.captions)
         losses = {"grounding": _grounding_loss(grounding, fused.grounding, batch)}
         if self.dense_pose is None:
             return {**losses, "loss": losses["grounding"]}
@@ -235,7 +235,7 @@ class RefHumanModule(LightningModule):
 def _grounding_loss(
     loss: GroundingLoss, prediction: GroundingPrediction | None, batch: Batch
 ) -> Tensor:
-    """The unweighted grounding loss of a batch."""
+    """The unweighted grounding loss of a batch, its captions included."""
     assert prediction is not None  # the module's constructor refuses fusions without
     return loss(prediction, batch.targets, batch.pictures)
 

@@ -162,8 +162,12 @@ def _require_words(text: str) -> None:
         raise PromptError(f"A text prompt is a {type(text).__name__}; give a sentence.")
     if not text.strip():
         raise PromptError("A text prompt is empty; describe the person in a few words.")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise PromptError(f"A text prompt has half of a character: {text!r:.80}; write it anew.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"A text prompt has half of a character: {text!r:.80}; write it anew."
+        ) from error
 
 
 def _require_coordinates(values: Tensor, kind: PromptKind, shape: tuple[int, ...]) -> None:

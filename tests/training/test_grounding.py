@@ -86,12 +86,26 @@ def batch(*prompts: Prompt) -> Batch:
 def logged_step(
     monkeypatch: pytest.MonkeyPatch, trained: RefHumanModule, step: int, data: Batch
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss of optimizer step number `step`, and what it logs, without a trainer."""
+    """The loss of optimizer step number `step`, and what it logs, without a real trainer."""
     logged: dict[str, torch.Tensor] = {}
+    trained.trainer = MagicMock(log_every_n_steps=1, global_step=step)
     monkeypatch.setattr(type(trained), "global_step", PropertyMock(return_value=step))
-    monkeypatch.setattr(trained, "log", lambda name, value, **_: logged.update({name: value}))
-    monkeypatch.setattr(trained, "log_dict", lambda *_, **__: None)
-    return trained.training_step(data, 0), logged
+    monkeypatch.setattr(trained, "log_dict", lambda values, **_: logged.update(values))
+    loss = trained.training_step(data, 0)
+    return loss, {name: value for name, value in logged.items() if name.startswith("train/")}
+
+
+def test_losses_are_logged_in_logged_steps_and_shown_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained, calls = module(network(*WARMUP), GroundingLoss(1)), MagicMock()
+    monkeypatch.setattr(trained, "log_dict", calls)
+    for step in range(6):
+        trained.trainer = MagicMock(log_every_n_steps=3, global_step=step)
+        monkeypatch.setattr(type(trained), "global_step", PropertyMock(return_value=step))
+        trained.training_step(batch(*PROMPTS), 0)
+    shown = [call.kwargs.get("prog_bar", False) for call in calls.call_args_list]
+    assert shown == [True, True, False, True] * 2
 
 
 def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:

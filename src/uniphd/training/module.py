@@ -29,6 +29,7 @@ from uniphd.prompts import PromptKind
 from uniphd.structures import Batch
 from uniphd.training.accumulation import InstanceMean
 from uniphd.training.finite import FiniteSteps, NonFinite
+from uniphd.training.logged_steps import is_logged
 from uniphd.training.optim import parameter_groups
 from uniphd.training.processes import SharedLosses, share_losses
 
@@ -157,10 +158,12 @@ class RefHumanModule(LightningModule):
         return loss(proposals, self.model.query_selection.poses, batch.targets, canvas, people)
 
     def _log(self, shared: SharedLosses, size: int) -> None:
-        """Log everything, and show what is trained on beside the main losses while it runs."""
-        for name, value in {**shared.counts, **shared.losses}.items():
-            self.log(f"train/{name}", value, batch_size=size)
+        """Log everything in logged steps, and show the main losses in all of them."""
         losses = shared.losses
+        if is_logged(self.trainer):
+            everything = {**shared.counts, **losses}
+            named = {f"train/{name}": value for name, value in everything.items()}
+            self.log_dict(named, batch_size=size)
         shown = {name: losses[f"final/{name}"] for name in _SHOWN if f"final/{name}" in losses}
         progress = {"loss": losses["loss"], **shown}
         self.log_dict(progress, prog_bar=True, logger=False, batch_size=size)

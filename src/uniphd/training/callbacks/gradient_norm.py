@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from uniphd.training.logged_steps import is_logged
+
 
 class GradientNorm(Callback):
     """Logs `grad_norm/total` and `grad_norm/<part>`, before clipping.
@@ -20,8 +22,7 @@ class GradientNorm(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         """Log the norms of the gradients that the optimizer is about to use."""
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (trainer.global_step + 1) % every == 0:
+        if is_logged(trainer):
             norms = gradient_norms(cast(nn.Module, pl_module.model))
             pl_module.log_dict({f"grad_norm/{name}": norm for name, norm in norms.items()})
 

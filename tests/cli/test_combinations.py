@@ -49,6 +49,7 @@ IMPOSSIBLE = {
     (*PRODUCT, "grounding.choice_weight=1.0"): r"with data\.together=true",
     ("optim=cosine", "trainer.max_epochs=-1"): r"trainer\.max_steps, trainer\.max_epochs or",
     ("optim=cosine", "trainer.max_steps=100"): r"max_steps=100 ends the run within the 100 steps",
+    (SYNTHETIC, "trainer.max_steps=-1", "trainer.max_epochs=3"): r"val_check_interval=-1 is no",
     ("monitor=val/mean/mAP",): r"^monitor=.*mAP is never logged.*nearest is val/mean/mask_AP",
     ("prompt=point", "monitor=val/text/pose_AP"): r"never logged.* validates point;",
     (STOPPING, "callbacks.early_stopping.monitor=pose"): r"callbacks\.early_stopping\.monitor=pose",

@@ -37,6 +37,7 @@ def refuse_impossible(config: DictConfig) -> None:
     _check_parts(config)
     _check_grounding(config)
     _check_schedule(config)
+    _check_validation(config)
     _check_metrics(config)
     _check_compiling(config)
 
@@ -141,6 +142,15 @@ def _check_schedule(config: DictConfig) -> None:
         raise ConfigError(
             f"trainer.max_steps={trainer.max_steps} ends the run within the "
             f"{schedule.warmup_steps} steps of optim.scheduler.warmup_steps; give more or fewer."
+        )
+
+
+def _check_validation(config: DictConfig) -> None:
+    """Lightning would take a negative number of steps as a validation after every step."""
+    if (every := config.trainer.get("val_check_interval")) is not None and every < 0:
+        raise ConfigError(
+            f"trainer.val_check_interval={every} is no number of steps; where it follows "
+            "trainer.max_steps and the run has none, give the steps between two validations."
         )
 
 

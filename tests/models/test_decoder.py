@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from uniphd.errors import ConfigError
 from uniphd.models.decoder import DecoderLayer, PoseDecoder
+from uniphd.models.deformable_attention import DeformableAttention
 from uniphd.models.group_pose import GroupPoseDecoder, GroupPoseLayer
 from uniphd.models.heads import PredictionHeads
 from uniphd.models.query_selection import QuerySelection
@@ -152,6 +153,46 @@ def test_only_attention_within_a_group_tells_its_keypoints_of_the_instance(
     assert torch.equal(before[:, :, 1:], after[:, :, 1:]) == (kind == "none")
 
 
+def test_a_local_start_looks_within_one_cell_and_at_the_finest_level(inputs: Inputs) -> None:
+    _, _, reference, memory, shapes, padding = inputs
+    points = reference.flatten(1, 2)
+    query = torch.randn(BATCH, points.shape[1], CHANNELS)
+    sizes = (CHANNELS, HEADS, len(SHAPES), POINTS)
+    farthest, finest, strength = {}, {}, {}
+    for start in ("ring", "local"):
+        torch.manual_seed(0)
+        attention = DeformableAttention(*sizes, start=start)
+        locations, weights = attention.sample(query, points, shapes)
+        extent = torch.tensor([(width, height) for height, width in shapes])[:, None]
+        cells = (locations - points[:, :, None, :, None]) * extent
+        farthest[start] = cells.abs().max().item()
+        finest[start] = weights[:, :, :, 0].sum(-1)
+        strength[start] = attention(query, points, torch.ones_like(memory), shapes, padding).std()
+    assert farthest == pytest.approx({"ring": POINTS, "local": 1.0}, abs=1e-5)
+    assert (finest["ring"] == 0.5).all()
+    assert (finest["local"] > 0.9).all()
+    assert strength["local"] > 2 * strength["ring"]
+
+
+def test_keypoints_do_not_hear_each_other_at_a_local_start(inputs: Inputs) -> None:
+    heard: dict[str, list[float]] = {}
+    for start in ("ring", "local"):
+        torch.manual_seed(0)
+        layer = DecoderLayer(**SIZES, attention_start=start).eval()
+        within = layer.within_attention
+        assert within is not None
+        slots = inputs[0].flatten(0, 1)
+        bias = layer.adjacency.repeat(len(slots), 1, 1)
+        weights = within(slots, slots, slots, attn_mask=bias, average_attn_weights=False)[1]
+        own = weights.diagonal(dim1=2, dim2=3)
+        heard[start] = [1 - own[..., 1:].mean().item(), 1 - own[..., 0].mean().item()]
+        silent = torch.count_nonzero(within.out_proj.weight) == 0
+        assert silent == (start == "local")
+    assert heard["ring"][0] > 0.8
+    assert heard["local"][0] < 0.05
+    assert heard["local"][1] == heard["ring"][1] > 0.8  # the instance hears its keypoints
+
+
 def test_what_is_left_out_has_no_parameters() -> None:
     names = {
         kind: {name.partition(".")[0] for name in make_layer(DecoderLayer, kind).state_dict()}
@@ -181,6 +222,8 @@ def test_decoders_are_interchangeable(decoder: Callable[..., PoseDecoder], input
 def test_an_unknown_attention_is_named() -> None:
     with pytest.raises(ConfigError, match="'self'; choose from graph, plain, none"):
         PoseDecoder(**SIZES, num_layers=1, within_attention="self")
+    with pytest.raises(ConfigError, match="'near'; choose from ring, local"):
+        PoseDecoder(**SIZES, num_layers=1, attention_start="near")
 
 
 def test_keypoint_queries_without_tokens_are_the_learned_ones_for_all_groups(

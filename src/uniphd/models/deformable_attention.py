@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
+from uniphd.errors import ConfigError
 from uniphd.ops import ms_deform_attn
 from uniphd.structures import Size
+
+AttentionStart: TypeAlias = Literal["ring", "local"]
+"""Where the sampled points lie before training, see `DeformableAttention`."""
+
+_LOCAL_LEVEL_BIAS = 3.0  # nine tenths of three levels' weight on the finest
+_LOCAL_GAIN = 4.0  # an average of samples is a fraction of the query it is added to
 
 
 class DeformableAttention(nn.Module):
@@ -23,12 +31,28 @@ class DeformableAttention(nn.Module):
         num_heads: H; divides C.
         num_levels: L.
         num_points: P per level and head.
+        start: where the sampled points lie before training. "ring": 1 to P cells away, on all
+            levels alike, as published. "local": within one cell, almost only on the finest level,
+            and the output counts four times as much; for queries whose reference is nearly right.
+
+    Raises:
+        ConfigError: `start` is neither.
     """
 
     def __init__(
-        self, hidden_dim: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4
+        self,
+        hidden_dim: int = 256,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 4,
+        start: AttentionStart = "ring",
     ) -> None:
         super().__init__()
+        if start not in get_args(AttentionStart):
+            raise ConfigError(
+                f"deformable attention starts as {start!r}; choose from "
+                f"{', '.join(get_args(AttentionStart))}."
+            )
         self.num_heads = num_heads
         self.num_levels = num_levels
         self.num_points = num_points
@@ -38,6 +62,8 @@ class DeformableAttention(nn.Module):
         self.value_proj = nn.Linear(hidden_dim, hidden_dim)
         self.output_proj = nn.Linear(hidden_dim, hidden_dim)
         self.reset_parameters()
+        if start == "local":
+            self._look_closely()
 
     def reset_parameters(self) -> None:
         """Start from points on a ring around the reference, one direction per head."""
@@ -54,6 +80,15 @@ class DeformableAttention(nn.Module):
         for projection in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
+
+    def _look_closely(self) -> None:
+        """Turn the published start into the local one."""
+        with torch.no_grad():
+            self.sampling_offsets.bias.div_(self.num_points)
+            self.attention_weights.bias.view(self.num_heads, self.num_levels, -1)[:, 0].add_(
+                _LOCAL_LEVEL_BIAS
+            )
+            self.output_proj.weight.mul_(_LOCAL_GAIN)
 
     def forward(
         self,

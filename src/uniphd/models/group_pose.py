@@ -12,6 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from uniphd.models.decoder import DecoderLayer, PoseDecoder, WithinAttention
+from uniphd.models.deformable_attention import AttentionStart
 from uniphd.structures import Size
 
 
@@ -31,6 +32,7 @@ class GroupPoseLayer(DecoderLayer):
         feedforward_dim: int,
         dropout: float,
         within_attention: WithinAttention = "plain",
+        attention_start: AttentionStart = "ring",
     ) -> None:
         super().__init__(
             hidden_dim,
@@ -40,6 +42,7 @@ class GroupPoseLayer(DecoderLayer):
             feedforward_dim,
             dropout,
             within_attention,
+            attention_start,
         )
         del self.within_feedforward
 

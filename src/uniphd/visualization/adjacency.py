@@ -33,17 +33,22 @@ def adjacency_matrices(model: UniPHD) -> list[Tensor]:
 def draw_adjacency(matrix: Tensor, title: str = "") -> Figure:
     """Heat map of one layer's matrix, the mean over its heads, with the keypoints' names.
 
+    The colours span the pairs of different slots: after `attention_start=local` the diagonal is far
+    above them all, and they would look the same.
+
     Args:
         matrix: (H, S, S).
         title: above the map.
     """
     mean = matrix.mean(dim=0).numpy()
-    limit = float(np.abs(mean).max())
+    itself = np.eye(len(mean), dtype=bool)
+    limit = float(np.abs(mean[~itself]).max())
     names = [name.replace("_", " ") for name in SLOT_NAMES]
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(mean, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    figure.colorbar(image, shrink=0.8, label="added to the attention logit")
+    beyond = "both" if np.abs(mean).max() > limit else "neither"
+    figure.colorbar(image, shrink=0.8, extend=beyond, label="added to the attention logit")
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("listens to")

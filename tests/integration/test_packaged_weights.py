@@ -13,10 +13,10 @@ WEIGHTS = Path(__file__).parents[2] / "src" / "uniphd" / "weights"
 
 # Below what 500 scenes gave (BENCHMARKS.md) by four standard errors of this test's 100 scenes.
 LEAST = {
-    "text": {"pick": 0.7, "swap": 0.46, "mIoU": 0.54, "mean_OKS": 0.455},
-    "point": {"pick": 0.95, "swap": 0.91, "mIoU": 0.725, "mean_OKS": 0.6},
-    "scribble": {"pick": 0.95, "swap": 0.91, "mIoU": 0.725, "mean_OKS": 0.6},
-    "box": {"pick": 0.89, "swap": 0.8, "mIoU": 0.7, "mean_OKS": 0.59},
+    "text": {"pick": 0.7, "swap": 0.46, "mIoU": 0.54, "mean_OKS": 0.465},
+    "point": {"pick": 0.95, "swap": 0.91, "mIoU": 0.725, "mean_OKS": 0.62},
+    "scribble": {"pick": 0.95, "swap": 0.91, "mIoU": 0.725, "mean_OKS": 0.62},
+    "box": {"pick": 0.89, "swap": 0.8, "mIoU": 0.7, "mean_OKS": 0.61},
 }
 
 
@@ -53,7 +53,7 @@ def test_new_combinations_of_colours_are_understood_as_known_ones_are(tmp_path: 
         for split in ("seen_pairs", "unseen")
     }
     assert pick["unseen"] >= 0.55
-    # 500 other scenes gave 0.09 (BENCHMARKS.md); a standard error of this difference is 0.03.
+    # 3,000 other scenes gave 0.11 (BENCHMARKS.md); a standard error of this difference is 0.03.
     assert abs(pick["unseen"] - pick["seen_pairs"]) < 0.18
 
 

@@ -1,8 +1,10 @@
 """Building blocks of the network."""
 
+import pytest
 import torch
 
-from uniphd.models.layers import FeedForward, by_parts
+from uniphd.errors import ConfigError
+from uniphd.models.layers import MLP, FeedForward, MlpInit, by_parts
 
 
 def test_parts_give_what_the_whole_gives() -> None:
@@ -39,3 +41,23 @@ def test_feed_forward_is_the_same_with_and_without_gradients() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(block(x), expected)
     torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize(("init", "share"), [("default", (1 / 6) ** 1.5), ("he", 1.0)])
+def test_hidden_layers_keep_or_lose_the_size_of_what_they_are_given(
+    init: MlpInit, share: float
+) -> None:
+    torch.manual_seed(0)
+    mlp = MLP(256, 256, 4, num_layers=4, init=init)
+    x = torch.randn(512, 256)
+    with torch.no_grad():
+        hidden = x
+        for layer in mlp.layers[:-1]:
+            hidden = layer(hidden).relu()
+        size = hidden.square().mean().sqrt() / x.square().mean().sqrt()
+    assert size.item() == pytest.approx(share, rel=0.25)
+
+
+def test_an_unknown_initialisation_is_refused() -> None:
+    with pytest.raises(ConfigError, match="mlp_init is 'xavier'; choose from default, he"):
+        MLP(4, 4, 4, num_layers=2, init="xavier")  # type: ignore[arg-type]

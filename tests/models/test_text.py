@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig, RobertaModel
 
+from tests.composition import compose_train
+from uniphd.cli.configuration import build
 from uniphd.errors import ConfigError
 from uniphd.models.text_encoder import TextEncoder
 from uniphd.models.tokenizer import HashTokenizer, HuggingFaceTokenizer
@@ -81,6 +83,25 @@ def test_any_pretrained_folder_is_loaded(tmp_path: Path, model: type, config: ty
         torch.testing.assert_close(encoder.body.state_dict()[name], value)
     assert rebuilt.body.state_dict().keys() == encoder.body.state_dict().keys()
     assert encoder.hidden_size == 16
+
+
+def test_words_of_the_local_encoder_hear_two_words_on_each_side(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = compose_train(tmp_path, "text_encoder=tiny_local", "experiment=tiny_refhuman")
+    encoder = build(config.text_encoder).eval()
+    rebuilt = TextEncoder(config=encoder.config_dict(), sentence="mean").eval()
+    rebuilt.load_state_dict(encoder.state_dict())
+    tokenize = build(config.tokenizer)
+    ids, mask = tokenize(["the one in a green shirt", "the one in a green coat", "a shirt"])
+    with torch.no_grad():
+        hidden, _ = encoder(ids, mask)
+        for row, words in enumerate(mask.sum(1).tolist()):  # alone there is no padding
+            alone, sentence = rebuilt(ids[row : row + 1, :words], mask[row : row + 1, :words])
+            torch.testing.assert_close(alone[0], hidden[row, :words], atol=1e-5, rtol=0)
+            torch.testing.assert_close(sentence[0], hidden[row, :words].mean(0), atol=1e-5, rtol=0)
+    changed = (hidden[0] - hidden[1]).abs().amax(-1) > 1e-4
+    # start, the, one, in, a, green, shirt or coat, end
+    assert changed.tolist() == [False, False, False, False, True, True, True, True]
 
 
 def test_a_frozen_encoder_gets_no_gradient() -> None:

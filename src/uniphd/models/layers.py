@@ -4,22 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from uniphd.errors import ConfigError
+
+MlpInit: TypeAlias = Literal["default", "he"]
 
 PART_ROWS = 1024
 """Tokens computed at a time on CPUs: 8 MB of hidden values at the paper's width."""
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them; `num_layers` counts the linear layers."""
+    """Linear layers with ReLU between them.
 
-    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
+    Args:
+        in_dim: width of the input.
+        hidden_dim: width between the layers.
+        out_dim: width of the output.
+        num_layers: linear layers, the last included.
+        init: "default" is PyTorch's, as in the official release: every hidden layer leaves 0.4 of
+            the size of what it is given. "he" keeps the size (He et al., arXiv 1502.01852, eq. 10).
+
+    Raises:
+        ConfigError: `init` is neither.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden_dim: int,
+        out_dim: int,
+        num_layers: int,
+        init: MlpInit = "default",
+    ) -> None:
         super().__init__()
+        if init not in get_args(MlpInit):
+            raise ConfigError(f"mlp_init is {init!r}; choose from {', '.join(get_args(MlpInit))}.")
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        linear = [nn.Linear(before, after) for before, after in pairwise(widths)]
+        if init == "he":
+            for layer in linear[:-1]:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(linear)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_dim) to (..., out_dim)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.models.encoder import pixel_centres
-from uniphd.models.layers import MLP
+from uniphd.models.layers import MLP, MlpInit
 from uniphd.models.outputs import SelectionPrediction, TokenProposals
 from uniphd.structures import Size
 
@@ -53,6 +53,11 @@ class QuerySelection(nn.Module):
         tokens_as_queries: add the chosen token's vector to the learned keypoint queries of its
             group, as in the paper; otherwise all groups start with the same keypoint queries, and
             only their references differ.
+        mlp_init: of the four layers that guess poses, see `MLP`. With "default", a training from
+            scratch may guess the same pose for everybody for a thousand steps.
+
+    Raises:
+        ConfigError: `mlp_init` is unknown.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class QuerySelection(nn.Module):
         num_classes: int = 2,
         prompt_as_query: bool = True,
         tokens_as_queries: bool = True,
+        mlp_init: MlpInit = "default",
     ) -> None:
         super().__init__()
         self.num_queries = num_queries
@@ -69,7 +75,9 @@ class QuerySelection(nn.Module):
         self.projection = nn.Linear(hidden_dim, hidden_dim)
         self.norm = nn.LayerNorm(hidden_dim)
         self.classifier = nn.Linear(hidden_dim, num_classes)
-        self.keypoint_mlp = MLP(hidden_dim, 2 * hidden_dim, 2 * NUM_KEYPOINTS, num_layers=4)
+        self.keypoint_mlp = MLP(
+            hidden_dim, 2 * hidden_dim, 2 * NUM_KEYPOINTS, num_layers=4, init=mlp_init
+        )
         self.keypoint_embedding = nn.Embedding(NUM_KEYPOINTS, hidden_dim)
         self.instance_query = None if prompt_as_query else nn.Parameter(torch.randn(hidden_dim))
         nn.init.xavier_uniform_(self.projection.weight)

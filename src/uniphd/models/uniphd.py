@@ -26,6 +26,7 @@ from uniphd.models.mask_head import MaskHead, sum_levels
 from uniphd.models.outputs import (
     FusedFeatures,
     GroundingPrediction,
+    LayerPrediction,
     MaskFeatures,
     Predictions,
 )
@@ -49,6 +50,10 @@ class UniPHD(nn.Module):
         decoder: query groups x memory -> refined groups.
         heads: groups -> class, box, keypoints, visibility, one head per decoder layer.
         mask_head: groups x memory -> masks, on request.
+
+    Raises:
+        ConfigError: the heads look at grounding logits that the fusion does not make, or at more
+            levels than the neck has.
     """
 
     def __init__(
@@ -64,6 +69,16 @@ class UniPHD(nn.Module):
         mask_head: MaskHead,
     ) -> None:
         super().__init__()
+        if heads.grounding_levels and not fusion.gives_grounding:
+            raise ConfigError(
+                f"model.heads.grounding_levels={heads.grounding_levels} needs grounding logits, "
+                f"which {type(fusion).__name__} does not make; use fusion=product or give 0."
+            )
+        if not 0 <= heads.grounding_levels <= len(neck.levels):
+            raise ConfigError(
+                f"model.heads.grounding_levels is {heads.grounding_levels}; give a number from 0 "
+                f"to the {len(neck.levels)} levels of the network (sizes.num_levels)."
+            )
         self.backbone = backbone
         self.prompt_encoder = prompt_encoder
         self.neck = neck
@@ -114,6 +129,8 @@ class UniPHD(nn.Module):
             fused.valid_ratios,
             self.heads,
         )
+        if self.heads.grounding_levels and fused.grounding is not None:
+            layers = self._weigh_evidence(layers, fused.grounding, fused.valid_ratios)
         mask_memory = sum_levels(unflatten_levels(memory, fused.shapes)[:3])
         return Predictions(
             layers=tuple(layers),
@@ -166,6 +183,17 @@ class UniPHD(nn.Module):
             sizes=sizes,
             grounding=grounding,
         )
+
+    def _weigh_evidence(
+        self,
+        layers: list[LayerPrediction],
+        grounding: GroundingPrediction,
+        valid_ratios: Tensor,
+    ) -> list[LayerPrediction]:
+        """What the grounding of the prompts, not of captions beside them, says about answers."""
+        tokens = grounding.logits[: len(valid_ratios)].unsqueeze(2)
+        maps = [level.squeeze(1) for level in unflatten_levels(tokens, grounding.shapes)]
+        return self.heads.weigh_evidence(layers, maps, valid_ratios)
 
     def _ground(
         self,

@@ -1,0 +1,147 @@
+"""Where sentences go astray: who is picked by which part of a network.
+
+    python benchmarks/sentences.py synthetic_cpu data=synthetic 'data.size=[96,96]' \
+        data.scene_seed=1 data.split=unseen data.val_scenes=1500
+
+Takes a checkpoint with fusion=product and arguments of uniphd-eval. Only pictures with two or more
+annotated people count. Answers pick whom their pose is most similar to, tokens whose annotated mask
+has the highest mean logit over two levels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from uniphd.checkpoints.load import load_model, read_checkpoint
+from uniphd.cli.configuration import build, config_dir, fill_resolvers
+from uniphd.data.loading import PeopleDataModule
+from uniphd.losses.grounding import coverage
+from uniphd.metrics.oks import keypoint_similarity
+from uniphd.metrics.referring import Photograph, group_by_photograph
+from uniphd.models.build import build_tokenizer
+from uniphd.models.heads import logits_at_keypoints
+from uniphd.models.outputs import (
+    GroundingPrediction,
+    LayerPrediction,
+    Predictions,
+    SelectionPrediction,
+)
+from uniphd.models.uniphd import UniPHD, unflatten_levels
+from uniphd.structures import Batch
+
+_LEVELS = 2  # strides 8 and 16
+
+
+def main() -> None:
+    """Evaluate and print one share per part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("ckpt", help="a model folder or a checkpoint")
+    parser.add_argument("overrides", nargs="*", help="as for uniphd-eval")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model, data = prepare(options.ckpt, options.overrides)
+    photographs = group_by_photograph(data.val_records, data.val_others)
+    places = {
+        record.image_id: (photograph, int(photograph.referred[number]))
+        for photograph in photographs
+        if len(photograph.people) > 1
+        for number, record in enumerate(photograph.records)
+    }
+    right: Counter[str] = Counter()
+    for batch in data.val_dataloader()[0]:
+        with torch.inference_mode():
+            predictions = model(*batch.inputs)
+        for row, image_id in enumerate(batch.image_ids):
+            if image_id in places:
+                right.update(picks(batch, predictions, row, *places[image_id]))
+    print(f"{len(places)} sentences")
+    for name, count in right.items():
+        print(f"{100 * count / len(places):6.1f} %  {name}")
+
+
+def prepare(ckpt: str, overrides: list[str]) -> tuple[UniPHD, PeopleDataModule]:
+    """The network and the sentences."""
+    fill_resolvers()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        fixed = [f"ckpt={ckpt}", "paths.output_dir=unused", "prompt=text"]
+        config = compose("eval", [*overrides, *fixed])
+    described, _ = read_checkpoint(Path(ckpt))
+    config.data.eval_transform.update(described.preprocessing)
+    data: PeopleDataModule = build(config.data, tokenize=build_tokenizer(described.tokenizer))
+    data.setup("validate")
+    return load_model(ckpt).eval(), data
+
+
+def picks(
+    batch: Batch, predictions: Predictions, row: int, photograph: Photograph, meant: int
+) -> dict[str, bool]:
+    """Whether a sentence's parts pick the person meant."""
+    grounding, final = predictions.grounding, predictions.final
+    assert grounding is not None, "the network has no grounding; its fusion is not fusion=product"
+    height, width = batch.original_sizes[row]
+    scale = torch.tensor([width, height])
+    selected = nearest(predictions.selection.keypoints[row] * scale, photograph)
+    answered = nearest(final.keypoints[row] * scale, photograph)
+    maps = unflatten_levels(grounding.logits[row : row + 1].unsqueeze(2), grounding.shapes)
+    seen = logits_at_keypoints(
+        [level.squeeze(1) for level in maps[:_LEVELS]],
+        final.keypoints[row : row + 1],
+        torch.ones(1, _LEVELS, 2),
+    )[0].mean(-1)
+    chosen = {
+        "the selected token of the highest class": selected[best(predictions.selection, row)],
+        "the answer with the highest grounding at its keypoints": answered[int(seen.argmax())],
+        "the best answer": answered[best(final, row)],
+    }
+    return {
+        "grounding, mean over everybody's mask": by_mask(grounding, row, photograph) == meant,
+        "one of the answers": bool((answered == meant).any()),
+        **{name: int(person) == meant for name, person in chosen.items()},
+    }
+
+
+def best(prediction: LayerPrediction | SelectionPrediction, row: int) -> int:
+    """The query with the highest class logit."""
+    return int(prediction.logits[row].amax(-1).argmax())
+
+
+def by_mask(grounding: GroundingPrediction, row: int, photograph: Photograph) -> int:
+    """The person with the highest mean logit."""
+    masks = torch.zeros(len(photograph.people), *grounding.canvas, dtype=torch.bool)
+    for number, person in enumerate(photograph.people):
+        mask = torch.from_numpy(person.mask())
+        masks[number, : mask.shape[0], : mask.shape[1]] = mask.bool()
+    lengths = [height * width for height, width in grounding.shapes]
+    scores = torch.zeros(len(masks))
+    for shape, logits in zip(
+        grounding.shapes[:_LEVELS], grounding.logits[row].split(lengths), strict=False
+    ):
+        covered = coverage(masks, shape)
+        scores += covered @ logits / covered.sum(1).clamp(min=1e-6)
+    return int(scores.argmax())
+
+
+def nearest(keypoints: Tensor, photograph: Photograph) -> npt.NDArray[np.intp]:
+    """(Q,) the person most similar to every pose (Q, 17, 2) in pixels."""
+    people = photograph.people
+    similarity = keypoint_similarity(
+        keypoints.numpy(),
+        np.stack([person.keypoints for person in people]),
+        np.array([person.area for person in people]),
+    )
+    chosen: npt.NDArray[np.intp] = similarity.argmax(axis=1)
+    return chosen
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,8 @@
 
 Takes a checkpoint with fusion=product and arguments of uniphd-eval. Only pictures with two or more
 annotated people count. Answers pick whom their pose is most similar to, tokens whose annotated mask
-has the highest mean logit over two levels.
+has the highest mean logit over two levels. For data=synthetic, whose pictures are neither resized
+nor padded.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import torch
 
 from uniphd.errors import ConfigError
 from uniphd.models.layers import MLP, FeedForward, MlpInit, by_parts
+from uniphd.models.query_selection import QuerySelection
 
 
 def test_parts_give_what_the_whole_gives() -> None:
@@ -61,3 +62,9 @@ def test_hidden_layers_keep_or_lose_the_size_of_what_they_are_given(
 def test_an_unknown_initialisation_is_refused() -> None:
     with pytest.raises(ConfigError, match="mlp_init is 'xavier'; choose from default, he"):
         MLP(4, 4, 4, num_layers=2, init="xavier")  # type: ignore[arg-type]
+
+
+def test_query_selection_hands_the_initialisation_to_the_layers_that_guess_poses() -> None:
+    for init, zero in (("default", False), ("he", True)):
+        first = QuerySelection(hidden_dim=16, mlp_init=init).keypoint_mlp.layers[0]  # type: ignore[arg-type]
+        assert bool((first.bias == 0).all()) is zero

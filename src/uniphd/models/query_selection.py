@@ -53,8 +53,8 @@ class QuerySelection(nn.Module):
         tokens_as_queries: add the chosen token's vector to the learned keypoint queries of its
             group, as in the paper; otherwise all groups start with the same keypoint queries, and
             only their references differ.
-        mlp_init: of the four layers that guess poses, see `MLP`. With "default", a training from
-            scratch may guess the same pose for everybody for a thousand steps.
+        mlp_init: of the four layers that guess poses, see `MLP`. With "default", the dense
+            poses of a training from scratch may stay on a plateau for a thousand steps.
 
     Raises:
         ConfigError: `mlp_init` is unknown.

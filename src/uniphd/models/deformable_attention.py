@@ -111,7 +111,7 @@ class DeformableAttention(nn.Module):
             (B, N, C).
         """
         batch, _, channels = query.shape
-        value = self.value_proj(memory).masked_fill_(padding.unsqueeze(-1), 0.0)
+        value = self.value_proj(memory).masked_fill(padding.unsqueeze(-1), 0.0)
         value = value.view(batch, -1, self.num_heads, channels // self.num_heads)
         locations, weights = self.sample(query, reference, shapes)
         out: Tensor = self.output_proj(ms_deform_attn(value, shapes, locations, weights))

@@ -89,19 +89,24 @@ class PromptFusion(nn.Module):
         queries = visual + positions if self.position_in_queries else visual
         update = _per_kind(
             prompts,
-            lambda rows: self._attend(self.text_attention, queries[rows], _select(prompt, rows)),
-            lambda rows: self._attend(self.region_attention, queries[rows], _select(prompt, rows)),
+            lambda rows: self._attend(self.text_attention, queries, prompt, rows),
+            lambda rows: self._attend(self.region_attention, queries, prompt, rows),
         )
         return FusedTokens(visual + update, None)
 
     def _attend(
-        self, attention: nn.MultiheadAttention, queries: Tensor, prompt: PromptTokens
+        self,
+        attention: nn.MultiheadAttention,
+        queries: Tensor,
+        prompt: PromptTokens,
+        rows: Tensor | None,
     ) -> Tensor:
+        values = _select(prompt.tokens, rows)
         out: Tensor = attention(
-            queries,
-            prompt.tokens + prompt.positions,
-            prompt.tokens,
-            key_padding_mask=prompt.padding,
+            _select(queries, rows),
+            values + _select(prompt.positions, rows),
+            values,
+            key_padding_mask=_select(prompt.padding, rows),
             need_weights=False,
         )[0]
         return out
@@ -138,13 +143,13 @@ class ProductFusion(PromptFusion):
         mean = mean_over_tokens(prompt.tokens, prompt.padding)
         product = _per_kind(
             prompts,
-            lambda rows: self.text_product(placed[rows], mean[rows]),
-            lambda rows: self.region_product(placed[rows], mean[rows]),
+            lambda rows: self.text_product(_select(placed, rows), _select(mean, rows)),
+            lambda rows: self.region_product(_select(placed, rows), _select(mean, rows)),
         )
         logits = _per_kind(
             prompts,
-            lambda rows: self.text_product.grounding(product[rows]),
-            lambda rows: self.region_product.grounding(product[rows]),
+            lambda rows: self.text_product.grounding(_select(product, rows)),
+            lambda rows: self.region_product.grounding(_select(product, rows)),
         )
         return FusedTokens(fused.tokens + self.output(F.relu(product)), logits.squeeze(2))
 
@@ -201,25 +206,25 @@ class PromptProduct(nn.Module):
 
 def _per_kind(
     prompts: PromptBatch,
-    text: Callable[[list[int] | slice], Tensor],
-    region: Callable[[list[int] | slice], Tensor],
+    text: Callable[[Tensor | None], Tensor],
+    region: Callable[[Tensor | None], Tensor],
 ) -> Tensor:
     """Compute rows of text and of positional prompts by their own functions, in batch order.
 
-    Without a row of its kind a function is not called; with all rows, nothing is copied.
+    A function is given the indices of its rows, None for all of them; without a row of its kind it
+    is not called.
     """
     text_rows = prompts.rows("text")
     region_rows = prompts.rows("point", "scribble", "box")
     if not region_rows:
-        return text(slice(None))
+        return text(None)
     if not text_rows:
-        return region(slice(None))
-    order = text_rows + region_rows
-    inverse = sorted(range(len(order)), key=order.__getitem__)
-    return torch.cat([text(text_rows), region(region_rows)])[inverse]
+        return region(None)
+    both = torch.tensor(text_rows + region_rows, device=prompts.points.device)
+    of_text, of_region = both.split([len(text_rows), len(region_rows)])
+    return torch.cat([text(of_text), region(of_region)]).index_select(0, both.argsort())
 
 
-def _select(prompt: PromptTokens, rows: list[int] | slice) -> PromptTokens:
-    return PromptTokens(
-        prompt.tokens[rows], prompt.positions[rows], prompt.padding[rows], prompt.summary[rows]
-    )
+def _select(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of x; all of them for None. Unlike x[rows], its gradient is added without sorting."""
+    return x if rows is None else x.index_select(0, rows)

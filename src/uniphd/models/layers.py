@@ -83,7 +83,8 @@ class FeedForward(nn.Module):
         return by_parts(self._block, x, PART_ROWS)
 
     def _block(self, x: Tensor) -> Tensor:
-        update = self.linear2(self.dropout(F.relu_(self.linear1(x))))
+        # not in place: a linear layer's output is a view, whose gradient would be copied for that
+        update = self.linear2(self.dropout(F.relu(self.linear1(x))))
         out: Tensor = self.norm(x + self.dropout(update))
         return out
 

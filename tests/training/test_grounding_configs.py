@@ -44,8 +44,8 @@ def test_the_default_is_the_official_network() -> None:
 
 def test_the_candidates_are_all_that_differs() -> None:
     official, plus = (
-        composed("experiment=swint_refhuman"),
-        composed("experiment=swint_refhuman_plus"),
+        composed("experiment=swint_refhuman", "run_id=same"),
+        composed("experiment=swint_refhuman_plus", "run_id=same"),
     )
     changed = differences(official, plus)
     assert changed.pop("name") == ("swint_refhuman", "swint_refhuman_plus")
@@ -97,5 +97,6 @@ def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) 
     assert config["module"]["grounding"] is None
     assert config["module"]["dense_pose"] is None
     assert config["data"]["captions"] == 0
+    assert config["model"]["heads"]["grounding_levels"] == 0
     assert build(OmegaConf.create(config["fusion"])).gives_grounding is False
     assert config["model"]["query_selection"]["prompt_as_query"] is False

@@ -210,8 +210,8 @@ def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_networ
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
     assert once_gradients.keys() == repeated_gradients.keys()
     for name, expected in repeated_gradients.items():
-        # Two pictures' sums in another order: rounding, where large terms of both signs cancel, most
-        # before a group norm (4e-4 of neck.levels.3.0.weight on one CPU, 1e-4 on another).
+        # Two pictures' sums in another order: rounding, where large terms of both signs cancel,
+        # most before a group norm (4e-4 of neck.levels.3.0.weight on one CPU, 1e-4 on another).
         error = (once_gradients[name] - expected).norm()
         assert error <= 1e-6 + 1e-3 * expected.norm(), name
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, distributed
+from torch.nn import functional
 from torch.optim import Optimizer
 
 from tests.composition import TINY, compose_train
@@ -72,6 +73,9 @@ def train_and_keep(folder: Path, *overrides: str) -> tuple[list[dict[str, Tensor
         assert not distributed.is_initialized(), "the others would wait for the compiler"
         built.append(device)
 
+    # The derivative of ReLU jumps, too, and rounding decides on which side a zero falls.
+    functional.relu = functional.silu
+    Tensor.relu = functional.silu
     built: list[str] = []
     cli.resolve_backend = build_alone  # type: ignore[assignment]
     RefHumanModule.on_before_optimizer_step = keep  # type: ignore[method-assign]
@@ -103,7 +107,7 @@ def test_two_processes_see_the_gradients_and_losses_of_one(tmp_path: Path, batch
     assert behind == [False, False, True, True]  # the warm-up ends before the decoder
     for found, _ in together:
         for step, gradients in enumerate(found):
-            assert largest_difference(gradients, expected[step]) < 1e-4, step
+            assert largest_difference(gradients, expected[step]) < 2e-5, step
     found_losses = together[0][1]
     assert [float(x) for x in found_losses] == pytest.approx(
         [float(x) for x in expected_losses], rel=1e-5

@@ -27,7 +27,16 @@ from uniphd.models.tokenizer import HashTokenizer, HuggingFaceTokenizer
 GROUPS = {
     group: sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
     for group in (
-        *("augment", "backbone", "dense_pose", "fusion", "grounding", "logger", "loss"),
+        *(
+            "augment",
+            "backbone",
+            "dense_pose",
+            "fusion",
+            "grounding",
+            "keypoint_maps",
+            "logger",
+            "loss",
+        ),
         *("optim", "prompt", "text_encoder", "trainer"),
     )
 }

@@ -231,11 +231,12 @@ def test_keypoint_queries_without_tokens_are_the_learned_ones_for_all_groups(
 ) -> None:
     memory, shapes, padding = inputs[3:]
     ratios, summary = torch.ones(BATCH, len(SHAPES), 2), torch.randn(BATCH, CHANNELS)
+    stride4 = torch.empty(BATCH, 1, 0, 0)  # for keypoint maps, which there are none of
     starts = {}
     for tokens in (True, False):
         torch.manual_seed(0)
         selection = QuerySelection(CHANNELS, QUERIES, tokens_as_queries=tokens)
-        starts[tokens] = selection(memory, padding, shapes, ratios, summary)
+        starts[tokens] = selection(memory, padding, shapes, ratios, summary, stride4)
     learned = selection.keypoint_embedding.weight.expand(BATCH, QUERIES, -1, -1)
     assert torch.equal(starts[False].groups[:, :, 1:], learned)
     assert not torch.allclose(starts[True].groups[:, :, 1:], learned)

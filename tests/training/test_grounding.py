@@ -21,6 +21,7 @@ from uniphd.errors import ConfigError
 from uniphd.losses.criterion import SetCriterion
 from uniphd.losses.dense_pose import DensePoseLoss
 from uniphd.losses.grounding import GroundingLoss
+from uniphd.losses.keypoint_maps import KeypointMapLoss
 from uniphd.losses.matcher import HungarianMatcher
 from uniphd.models.fusion import ProductFusion
 from uniphd.models.tokenizer import HashTokenizer
@@ -45,7 +46,10 @@ def network(*overrides: str) -> UniPHD:
 
 
 def module(
-    model: UniPHD, grounding: GroundingLoss | None, dense_pose: DensePoseLoss | None = None
+    model: UniPHD,
+    grounding: GroundingLoss | None,
+    dense_pose: DensePoseLoss | None = None,
+    keypoint_maps: KeypointMapLoss | None = None,
 ) -> RefHumanModule:
     return RefHumanModule(
         model,
@@ -54,6 +58,7 @@ def module(
         MagicMock(),
         grounding=grounding,
         dense_pose=dense_pose,
+        keypoint_maps=keypoint_maps,
     )
 
 
@@ -145,6 +150,39 @@ def test_the_warmup_teaches_poses_where_they_are_dense(monkeypatch: pytest.Monke
         if name.startswith("query_selection.") and value.grad is not None
     }
     assert reached == {"projection", "norm", "keypoint_mlp"}
+
+
+def test_the_warmup_teaches_keypoint_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(*WARMUP, "keypoint_maps=cells")
+    trained = module(model, GroundingLoss(1, weight=3.0), None, KeypointMapLoss(weight=0.5))
+    loss, logged = logged_step(monkeypatch, trained, 0, batch(*PROMPTS))
+    assert logged.keys() == {"train/loss", "train/grounding", "train/keypoint_maps"}
+    torch.testing.assert_close(
+        loss, 3.0 * logged["train/grounding"] + 0.5 * logged["train/keypoint_maps"]
+    )
+    loss.backward()
+    reached = {
+        name.removeprefix("query_selection.").rpartition(".")[0]
+        for name, value in model.named_parameters()
+        if name.startswith("query_selection.") and value.grad is not None
+    }
+    maps = {f"keypoint_maps.{layer}" for layer in ("from_tokens", "from_stride4", "logits")}
+    assert reached == {"projection", "norm", *maps}
+
+
+def test_keypoint_maps_are_trained_beside_the_other_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = batch(*PROMPTS)
+    model = network("keypoint_maps=cells").eval()  # no dropout
+    without, _ = logged_step(monkeypatch, module(model, None), 0, data)
+    mapped = module(model, None, None, KeypointMapLoss(weight=0.5))
+    total, logged = logged_step(monkeypatch, mapped, 0, data)
+    assert logged["train/keypoint_maps"] > 0
+    torch.testing.assert_close(total - without, 0.5 * logged["train/keypoint_maps"])
+
+
+def test_a_loss_of_maps_needs_a_network_with_maps() -> None:
+    with pytest.raises(ConfigError, match="choose both with keypoint_maps=cells"):
+        module(network(), None, None, KeypointMapLoss())
 
 
 def test_dense_poses_are_trained_beside_the_other_losses(monkeypatch: pytest.MonkeyPatch) -> None:

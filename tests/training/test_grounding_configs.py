@@ -40,6 +40,8 @@ def test_the_default_is_the_official_network() -> None:
     assert config["model"]["prompt_encoder"]["position_in_values"] is False
     assert config["module"]["grounding"] is None
     assert config["module"]["dense_pose"] is None
+    assert config["module"]["keypoint_maps"] is None
+    assert config["model"]["query_selection"]["map_dim"] == 0
 
 
 def test_the_candidates_are_all_that_differs() -> None:
@@ -56,6 +58,10 @@ def test_the_candidates_are_all_that_differs() -> None:
     dense_pose = changed.pop("dense_pose")
     assert changed.pop("module.dense_pose") == dense_pose
     assert dense_pose[0] is None
+    keypoint_maps = changed.pop("keypoint_maps")
+    assert changed.pop("module.keypoint_maps") == keypoint_maps
+    assert keypoint_maps[0] is None
+    assert changed.pop("model.query_selection.map_dim") == (0, 64)
     fusions = tuple(f"uniphd.models.fusion.{name}" for name in ("PromptFusion", "ProductFusion"))
     assert changed == {
         **{f"{node}._target_": fusions for node in ("fusion", "model.fusion")},

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from uniphd.structures import Size, Target
 
@@ -37,19 +38,20 @@ class StackedTargets:
 
 def stack_targets(targets: Sequence[Target]) -> StackedTargets:
     """Everything but the masks."""
-    people = max(1, *map(len, targets))
     return StackedTargets(
-        labels=_stack([target.labels for target in targets], people),
-        boxes=_stack([target.boxes for target in targets], people),
-        keypoints=_stack([target.keypoints for target in targets], people),
-        visibility=_stack([target.visibility for target in targets], people),
-        area=_stack([target.area for target in targets], people),
+        labels=_stack([target.labels for target in targets]),
+        boxes=_stack([target.boxes for target in targets]),
+        keypoints=_stack([target.keypoints for target in targets]),
+        visibility=_stack([target.visibility for target in targets]),
+        area=_stack([target.area for target in targets]),
         counts=tuple(map(len, targets)),
     )
 
 
 def stack_masks(targets: Sequence[Target], canvas: Size) -> Tensor:
     """Masks at the top left of an empty padded canvas: (B, N, H, W) bool."""
+    if {target.masks.shape[-2:] for target in targets} == {canvas}:
+        return _stack([target.masks.bool() for target in targets])
     people = max(1, *map(len, targets))
     masks = targets[0].masks.new_zeros((len(targets), people, *canvas), dtype=torch.bool)
     for image, target in zip(masks, targets, strict=True):
@@ -63,8 +65,7 @@ def count_instances(targets: Sequence[Target]) -> int:
     return max(1, sum(map(len, targets)))
 
 
-def _stack(values: list[Tensor], people: int) -> Tensor:
-    stacked = values[0].new_zeros((len(values), people, *values[0].shape[1:]))
-    for row, value in zip(stacked, values, strict=True):
-        row[: len(value)] = value
-    return stacked
+def _stack(values: list[Tensor]) -> Tensor:
+    """Values of N_i people each as (B, N, ...), padded with zeros; N is at least 1."""
+    stacked = pad_sequence(values, batch_first=True)
+    return stacked if stacked.shape[1] else stacked.new_zeros(len(values), 1, *stacked.shape[2:])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from uniphd.errors import ConfigError
+from uniphd.models.layers import softmax_of_few
 from uniphd.ops import ms_deform_attn
 from uniphd.structures import Size
 
@@ -130,7 +131,7 @@ class DeformableAttention(nn.Module):
         samples = (self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).view(batch, num_queries, *samples, 2).float()
         weights = self.attention_weights(query).view(batch, num_queries, self.num_heads, -1)
-        weights = weights.float().softmax(-1).view(batch, num_queries, *samples)
+        weights = softmax_of_few(weights.float()).view(batch, num_queries, *samples)
         extent = offsets.new_tensor([(width, height) for height, width in shapes])
         locations = torch.addcdiv(reference.float()[:, :, None, :, None], offsets, extent[:, None])
         return locations, weights

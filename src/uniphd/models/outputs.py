@@ -65,6 +65,23 @@ class TokenProposals:
 
 
 @dataclass(frozen=True)
+class KeypointMapPrediction:
+    """Where the keypoints of a prompt's person are, by cells.
+
+    Attributes:
+        logits: (B, K, N) float32, row by row; -inf on padding.
+        centres: (B, N, 2) the cells' (x, y).
+        extent: (B, 2) columns and rows of the cells inside the picture.
+        shape: (rows, columns) of the cells.
+    """
+
+    logits: Tensor
+    centres: Tensor
+    extent: Tensor
+    shape: Size
+
+
+@dataclass(frozen=True)
 class MaskFeatures:
     """What the mask head needs of the picture.
 
@@ -139,6 +156,7 @@ class Predictions:
         mask_features: input of `UniPHD.mask_head`.
         proposals: all tokens that queries are selected from.
         grounding: the fusion's answer per picture token; None where the fusion makes none.
+        keypoint_maps: None where the network has none.
     """
 
     layers: tuple[LayerPrediction, ...]
@@ -146,6 +164,7 @@ class Predictions:
     mask_features: MaskFeatures
     proposals: TokenProposals
     grounding: GroundingPrediction | None = None
+    keypoint_maps: KeypointMapPrediction | None = None
 
     @property
     def final(self) -> LayerPrediction:

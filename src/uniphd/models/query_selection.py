@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.models.encoder import pixel_centres
+from uniphd.models.keypoint_maps import KeypointMaps
 from uniphd.models.layers import MLP, MlpInit
-from uniphd.models.outputs import SelectionPrediction, TokenProposals
+from uniphd.models.outputs import KeypointMapPrediction, SelectionPrediction, TokenProposals
 from uniphd.structures import Size
 
 _MARGIN = 0.01  # proposals closer to the border than this are not valid (Deformable DETR)
@@ -32,6 +33,7 @@ class Selection:
         prediction: the encoder's own answer, for the intermediate losses.
         tokens: (B, Q) int64 indices into the S tokens.
         proposals: all tokens that were to choose from.
+        keypoint_maps: None where there are none.
     """
 
     groups: Tensor
@@ -39,6 +41,7 @@ class Selection:
     prediction: SelectionPrediction
     tokens: Tensor
     proposals: TokenProposals
+    keypoint_maps: KeypointMapPrediction | None
 
 
 class QuerySelection(nn.Module):
@@ -53,6 +56,9 @@ class QuerySelection(nn.Module):
         tokens_as_queries: add the chosen token's vector to the learned keypoint queries of its
             group, as in the paper; otherwise all groups start with the same keypoint queries, and
             only their references differ.
+        stride4_dim: channels of the stride-4 backbone map.
+        map_dim: channels of the keypoint maps, to which the guessed keypoints move; 0, as in the
+            paper, for no maps.
         mlp_init: of the four layers that guess poses, see `MLP`. With "default", the dense
             poses of a training from scratch may stay on a plateau for a thousand steps.
 
@@ -68,6 +74,8 @@ class QuerySelection(nn.Module):
         prompt_as_query: bool = True,
         tokens_as_queries: bool = True,
         mlp_init: MlpInit = "default",
+        stride4_dim: int = 96,
+        map_dim: int = 0,
     ) -> None:
         super().__init__()
         self.num_queries = num_queries
@@ -79,6 +87,7 @@ class QuerySelection(nn.Module):
             hidden_dim, 2 * hidden_dim, 2 * NUM_KEYPOINTS, num_layers=4, init=mlp_init
         )
         self.keypoint_embedding = nn.Embedding(NUM_KEYPOINTS, hidden_dim)
+        self.keypoint_maps = KeypointMaps(hidden_dim, stride4_dim, map_dim) if map_dim else None
         self.instance_query = None if prompt_as_query else nn.Parameter(torch.randn(hidden_dim))
         nn.init.xavier_uniform_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
@@ -92,6 +101,7 @@ class QuerySelection(nn.Module):
         shapes: Sequence[Size],
         valid_ratios: Tensor,
         summary: Tensor,
+        stride4: Tensor,
     ) -> Selection:
         """Choose the queries.
 
@@ -101,12 +111,16 @@ class QuerySelection(nn.Module):
             shapes: (h, w) of the levels.
             valid_ratios: (B, L, 2) as (width, height).
             summary: (B, C) the prompt's vector, for the instance slot of every group.
+            stride4: (B, C4, h4, w4) backbone map, for the keypoint maps.
         """
         proposals = self.propose(memory, padding, shapes, valid_ratios)
         logits = self.classifier(proposals.features)
         tokens = logits.amax(-1).topk(self.num_queries, dim=1).indices
         chosen = _gather(proposals.features, tokens)
         keypoints = self.poses(chosen, _gather(proposals.centres, tokens))
+        maps = self.maps(proposals, stride4, valid_ratios)
+        if self.keypoint_maps is not None and maps is not None:
+            keypoints = self.keypoint_maps.locate(maps, keypoints.detach())
         reference = torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2).detach()
         content = chosen.detach() if self.tokens_as_queries else torch.zeros_like(chosen)
         keypoint_slots = content.unsqueeze(2) + self.keypoint_embedding.weight
@@ -118,7 +132,17 @@ class QuerySelection(nn.Module):
             prediction=SelectionPrediction(_gather(logits, tokens), keypoints),
             tokens=tokens,
             proposals=proposals,
+            keypoint_maps=maps,
         )
+
+    def maps(
+        self, proposals: TokenProposals, stride4: Tensor, valid_ratios: Tensor
+    ) -> KeypointMapPrediction | None:
+        """The keypoint maps, if the network has any; arguments as in `KeypointMaps.forward`."""
+        if self.keypoint_maps is None:
+            return None
+        out: KeypointMapPrediction = self.keypoint_maps(proposals, stride4, valid_ratios)
+        return out
 
     def propose(
         self, memory: Tensor, padding: Tensor, shapes: Sequence[Size], valid_ratios: Tensor

@@ -118,7 +118,12 @@ class UniPHD(nn.Module):
             fused.tokens, fused.positions, fused.shapes, fused.padding, fused.valid_ratios
         )
         selection = self.query_selection(
-            memory, fused.padding, fused.shapes, fused.valid_ratios, fused.summary
+            memory,
+            fused.padding,
+            fused.shapes,
+            fused.valid_ratios,
+            fused.summary,
+            fused.stride4,
         )
         layers = self.decoder(
             selection.groups,
@@ -138,6 +143,7 @@ class UniPHD(nn.Module):
             mask_features=MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.sizes),
             proposals=selection.proposals,
             grounding=fused.grounding,
+            keypoint_maps=selection.keypoint_maps,
         )
 
     def fuse(

@@ -21,9 +21,10 @@ from uniphd.inference.predict import predict_answers
 from uniphd.losses.criterion import SetCriterion
 from uniphd.losses.dense_pose import DensePoseLoss
 from uniphd.losses.grounding import GroundingLoss
+from uniphd.losses.keypoint_maps import KeypointMapLoss
 from uniphd.losses.targets import count_instances
 from uniphd.metrics.evaluator import RefHumanEvaluator
-from uniphd.models.outputs import GroundingPrediction, TokenProposals
+from uniphd.models.outputs import GroundingPrediction, KeypointMapPrediction, TokenProposals
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import PromptKind
 from uniphd.structures import Batch
@@ -59,11 +60,14 @@ class RefHumanModule(LightningModule):
             of a run and may accompany the other losses afterwards; None, as published, for none.
         dense_pose: loss of the poses of all picture tokens on the person, in a grounding warm-up,
             too; None, as published, for none.
+        keypoint_maps: loss of the maps that selected keypoints move to, in a grounding warm-up,
+            too; None, as published, for none.
         non_finite: what to do about losses and gradients that are NaN or infinite, see
             `FiniteSteps`.
 
     Raises:
-        ConfigError: `grounding` is given but the network's fusion makes no grounding logits.
+        ConfigError: `grounding` is given but the network's fusion makes no grounding logits, or
+            `keypoint_maps` but the network has none.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class RefHumanModule(LightningModule):
         top_k: int = 20,
         grounding: GroundingLoss | None = None,
         dense_pose: DensePoseLoss | None = None,
+        keypoint_maps: KeypointMapLoss | None = None,
         non_finite: NonFinite = "stop",
     ) -> None:
         super().__init__()
@@ -87,6 +92,11 @@ class RefHumanModule(LightningModule):
             raise ConfigError(
                 f"The grounding loss needs a fusion that gives grounding logits, which "
                 f"{type(model.fusion).__name__} does not; use fusion=product or grounding=none."
+            )
+        if keypoint_maps is not None and model.query_selection.keypoint_maps is None:
+            raise ConfigError(
+                "The loss of keypoint maps needs a network with maps; choose both with "
+                "keypoint_maps=cells, or neither with keypoint_maps=none."
             )
         self.model = model
         self.criterion = criterion
@@ -100,6 +110,7 @@ class RefHumanModule(LightningModule):
         self.top_k = top_k
         self.grounding = grounding
         self.dense_pose = dense_pose
+        self.keypoint_maps = keypoint_maps
         self.instances = torch.ones(())  # people of the batches in training, of all processes
         self.accumulated = InstanceMean()
         self.finite = FiniteSteps(non_finite)
@@ -124,38 +135,57 @@ class RefHumanModule(LightningModule):
         result = self.criterion(predictions, batch.targets, self.model.mask_head, people)
         losses: dict[str, Tensor] = dict(result.losses)
         total: Tensor = result.total
+        extra: dict[str, Tensor] = {}
         if self.grounding is not None and self.grounding.weight:
-            losses["grounding"] = _grounding_loss(self.grounding, predictions.grounding, batch)
-            total = total + self.grounding.weight * losses["grounding"]
-        if self.dense_pose is not None:
-            losses["dense_pose"] = self._dense_pose_loss(
-                self.dense_pose, predictions.proposals, batch, people
-            )
-            total = total + self.dense_pose.weight * losses["dense_pose"]
-        return {**losses, "loss": total}, {"non_finite_costs": result.non_finite_costs}
+            extra["grounding"] = _grounding_loss(self.grounding, predictions.grounding, batch)
+            total = total + self.grounding.weight * extra["grounding"]
+        dense = self._dense_losses(predictions.proposals, predictions.keypoint_maps, batch, people)
+        total = total + self._weighted(dense)
+        return {**losses, **extra, **dense, "loss": total}, {
+            "non_finite_costs": result.non_finite_costs
+        }
 
     def _warm_up(self, grounding: GroundingLoss, batch: Batch, people: int) -> dict[str, Tensor]:
         """Losses by name in the warm-up, in which nothing behind the fusion is computed.
 
-        The tokens' poses are read from the fused tokens, as if the encoder changed nothing.
+        Poses and maps are read from the fused tokens, as if the encoder changed nothing.
         """
         fused = self.model.fuse(*batch.inputs, captions=batch.captions)
-        losses = {"grounding": _grounding_loss(grounding, fused.grounding, batch)}
-        if self.dense_pose is None:
-            return {**losses, "loss": losses["grounding"]}
-        proposals = self.model.query_selection.propose(
-            fused.tokens, fused.padding, fused.shapes, fused.valid_ratios
-        )
-        losses["dense_pose"] = self._dense_pose_loss(self.dense_pose, proposals, batch, people)
-        total = (grounding.weight or 1.0) * losses["grounding"]
-        return {**losses, "loss": total + self.dense_pose.weight * losses["dense_pose"]}
+        loss = _grounding_loss(grounding, fused.grounding, batch)
+        if self.dense_pose is None and self.keypoint_maps is None:
+            return {"grounding": loss, "loss": loss}
+        selection = self.model.query_selection
+        proposals = selection.propose(fused.tokens, fused.padding, fused.shapes, fused.valid_ratios)
+        maps = selection.maps(proposals, fused.stride4, fused.valid_ratios)
+        dense = self._dense_losses(proposals, maps, batch, people)
+        total = (grounding.weight or 1.0) * loss + self._weighted(dense)
+        return {"grounding": loss, **dense, "loss": total}
 
-    def _dense_pose_loss(
-        self, loss: DensePoseLoss, proposals: TokenProposals, batch: Batch, people: int
-    ) -> Tensor:
-        """The unweighted dense pose loss of a batch."""
-        canvas = (batch.images.shape[-2], batch.images.shape[-1])
-        return loss(proposals, self.model.query_selection.poses, batch.targets, canvas, people)
+    def _dense_losses(
+        self,
+        proposals: TokenProposals,
+        maps: KeypointMapPrediction | None,
+        batch: Batch,
+        people: int,
+    ) -> dict[str, Tensor]:
+        """The unweighted losses of all tokens and cells by name, those that there are."""
+        losses = {}
+        if self.dense_pose is not None:
+            canvas = (batch.images.shape[-2], batch.images.shape[-1])
+            poses = self.model.query_selection.poses
+            losses["dense_pose"] = self.dense_pose(proposals, poses, batch.targets, canvas, people)
+        if self.keypoint_maps is not None:
+            assert maps is not None  # the module's constructor refuses networks without
+            losses["keypoint_maps"] = self.keypoint_maps(maps, batch.targets, people)
+        return losses
+
+    def _weighted(self, dense: Mapping[str, Tensor]) -> Tensor | float:
+        """The sum of `_dense_losses` with their weights; 0 for none."""
+        total: Tensor | float = 0.0
+        for name, loss in (("dense_pose", self.dense_pose), ("keypoint_maps", self.keypoint_maps)):
+            if loss is not None:
+                total = total + loss.weight * dense[name]
+        return total
 
     def _log(self, shared: SharedLosses, size: int) -> None:
         """Log everything in logged steps, and show the main losses in all of them."""

@@ -94,6 +94,7 @@ def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) 
         f"fusion={fusion}",
         "grounding=none",
         "dense_pose=none",
+        "keypoint_maps=none",
     ]
     overrides += ["model.query_selection.prompt_as_query=false"]
     if experiment != "synthetic_cpu":
@@ -102,6 +103,8 @@ def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) 
     config = OmegaConf.to_container(composition, resolve=True)
     assert config["module"]["grounding"] is None
     assert config["module"]["dense_pose"] is None
+    assert config["module"]["keypoint_maps"] is None
+    assert config["model"]["query_selection"]["map_dim"] == 0
     assert config["data"]["captions"] == 0
     assert config["model"]["heads"]["grounding_levels"] == 0
     assert build(OmegaConf.create(config["fusion"])).gives_grounding is False

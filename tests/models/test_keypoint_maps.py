@@ -67,6 +67,13 @@ def test_equals_loops(network: KeypointMaps) -> None:
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
 
 
+def test_half_precision_around_it_costs_no_digits(network: KeypointMaps) -> None:
+    logits, guess = torch.randn(1, K, *SHAPE), torch.rand(1, 3, K, 2)
+    expected = network.locate(maps(logits), guess)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network.locate(maps(logits), guess), expected)
+
+
 def test_an_even_map_leaves_a_guess_nearly_where_it_is(network: KeypointMaps) -> None:
     guess = torch.tensor([0.45, 0.55]).expand(1, 1, K, 2)
     located = network.locate(maps(torch.zeros(1, K, *SHAPE)), guess)

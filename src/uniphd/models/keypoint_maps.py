@@ -71,10 +71,11 @@ class KeypointMaps(nn.Module):
         First the mean around the guess, then the mean around that, so that of two places the more
         likely one is meant and not the middle between them.
         """
-        with torch.no_grad():
-            far = torch.full_like(self.log_window, math.log(_FAR))
-            place = _mean_around(maps, guess, far)
-        return _mean_around(maps, place, self.log_window)
+        with torch.autocast(guess.device.type, enabled=False):  # places need their digits
+            with torch.no_grad():
+                far = torch.full_like(self.log_window, math.log(_FAR))
+                place = _mean_around(maps, guess, far)
+            return _mean_around(maps, place, self.log_window)
 
 
 def _mean_around(maps: KeypointMapPrediction, guess: Tensor, log_window: Tensor) -> Tensor:

@@ -135,15 +135,12 @@ class RefHumanModule(LightningModule):
         result = self.criterion(predictions, batch.targets, self.model.mask_head, people)
         losses: dict[str, Tensor] = dict(result.losses)
         total: Tensor = result.total
-        extra: dict[str, Tensor] = {}
         if self.grounding is not None and self.grounding.weight:
-            extra["grounding"] = _grounding_loss(self.grounding, predictions.grounding, batch)
-            total = total + self.grounding.weight * extra["grounding"]
+            losses["grounding"] = _grounding_loss(self.grounding, predictions.grounding, batch)
+            total = total + self.grounding.weight * losses["grounding"]
         dense = self._dense_losses(predictions.proposals, predictions.keypoint_maps, batch, people)
-        total = total + self._weighted(dense)
-        return {**losses, **extra, **dense, "loss": total}, {
-            "non_finite_costs": result.non_finite_costs
-        }
+        losses |= {**dense, "loss": total + self._weighted(dense)}
+        return losses, {"non_finite_costs": result.non_finite_costs}
 
     def _warm_up(self, grounding: GroundingLoss, batch: Batch, people: int) -> dict[str, Tensor]:
         """Losses by name in the warm-up, in which nothing behind the fusion is computed.

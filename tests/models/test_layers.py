@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from uniphd.errors import ConfigError
-from uniphd.models.layers import MLP, FeedForward, MlpInit, by_parts
+from uniphd.models.layers import MLP, FeedForward, MlpInit, by_parts, softmax_of_few
 from uniphd.models.query_selection import QuerySelection
 
 
@@ -68,3 +68,14 @@ def test_query_selection_hands_the_initialisation_to_the_layers_that_guess_poses
     for init, zero in (("default", False), ("he", True)):
         first = QuerySelection(hidden_dim=16, mlp_init=init).keypoint_mlp.layers[0]  # type: ignore[arg-type]
         assert bool((first.bias == 0).all()) is zero
+
+
+@pytest.mark.parametrize("values", [12, 16])
+def test_the_softmax_of_few_is_pytorchs(values: int) -> None:
+    x = torch.randn(2, 5, 3, values, dtype=torch.float64, requires_grad=True)
+    expected, actual = x.softmax(-1), softmax_of_few(x)
+    torch.testing.assert_close(actual, expected)
+    weights = torch.randn_like(x)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((y * weights).sum(), x)[0] for y in (actual, expected))
+    )

@@ -28,14 +28,14 @@ from uniphd.losses.grounding import coverage
 from uniphd.metrics.oks import keypoint_similarity
 from uniphd.metrics.referring import Photograph, group_by_photograph
 from uniphd.models.build import build_tokenizer
-from uniphd.models.heads import logits_at_keypoints
+from uniphd.models.evidence import GroundingEvidence
 from uniphd.models.outputs import (
     GroundingPrediction,
     LayerPrediction,
     Predictions,
     SelectionPrediction,
 )
-from uniphd.models.uniphd import UniPHD, unflatten_levels
+from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch
 
 _LEVELS = 2  # strides 8 and 16
@@ -62,9 +62,10 @@ def main() -> None:
     for batch in data.val_dataloader()[0]:
         with torch.inference_mode():
             predictions = model(*batch.inputs)
+            seen = over_own_masks(model, predictions)
         for row, image_id in enumerate(batch.image_ids):
             if image_id in places:
-                right.update(picks(batch, predictions, row, *places[image_id]))
+                right.update(picks(batch, predictions, seen, row, *places[image_id]))
     print(f"{len(places)} sentences")
     for name, count in right.items():
         print(f"{100 * count / len(places):6.1f} %  {name}")
@@ -84,7 +85,12 @@ def prepare(ckpt: str, overrides: list[str]) -> tuple[UniPHD, PeopleDataModule]:
 
 
 def picks(
-    batch: Batch, predictions: Predictions, row: int, photograph: Photograph, meant: int
+    batch: Batch,
+    predictions: Predictions,
+    seen: Tensor,
+    row: int,
+    photograph: Photograph,
+    meant: int,
 ) -> dict[str, bool]:
     """Whether a sentence's parts pick the person meant."""
     grounding, final = predictions.grounding, predictions.final
@@ -93,15 +99,10 @@ def picks(
     scale = torch.tensor([width, height])
     selected = nearest(predictions.selection.keypoints[row] * scale, photograph)
     answered = nearest(final.keypoints[row] * scale, photograph)
-    maps = unflatten_levels(grounding.logits[row : row + 1].unsqueeze(2), grounding.shapes)
-    seen = logits_at_keypoints(
-        [level.squeeze(1) for level in maps[:_LEVELS]],
-        final.keypoints[row : row + 1],
-        torch.ones(1, _LEVELS, 2),
-    )[0].mean(-1)
+    most_seen = int(seen[row].argmax())
     chosen = {
         "the selected token of the highest class": selected[best(predictions.selection, row)],
-        "the answer with the highest grounding at its keypoints": answered[int(seen.argmax())],
+        "the answer with the highest grounding over its own mask": answered[most_seen],
         "the best answer": answered[best(final, row)],
     }
     return {
@@ -109,6 +110,17 @@ def picks(
         "one of the answers": bool((answered == meant).any()),
         **{name: int(person) == meant for name, person in chosen.items()},
     }
+
+
+def over_own_masks(model: UniPHD, predictions: Predictions) -> Tensor:
+    """The mean logit over every answer's own mask, (B, Q)."""
+    assert predictions.grounding is not None
+    final = predictions.final
+    coarse = model.mask_head.coarse(predictions.mask_features, final.embedding, final.centre)
+    mean: Tensor = GroundingEvidence(1.0, range(_LEVELS))(
+        predictions.grounding, model.mask_head.low_resolution(coarse)
+    )
+    return mean
 
 
 def best(prediction: LayerPrediction | SelectionPrediction, row: int) -> int:

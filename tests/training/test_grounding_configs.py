@@ -106,6 +106,6 @@ def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) 
     assert config["module"]["keypoint_maps"] is None
     assert config["model"]["query_selection"]["map_dim"] == 0
     assert config["data"]["captions"] == 0
-    assert config["model"]["heads"]["grounding_levels"] == 0
+    assert config["model"]["evidence"] is None
     assert build(OmegaConf.create(config["fusion"])).gives_grounding is False
     assert config["model"]["query_selection"]["prompt_as_query"] is False

@@ -20,8 +20,9 @@ from uniphd.models.backbone import Backbone
 from uniphd.models.channel_mapper import ChannelMapper
 from uniphd.models.decoder import PoseDecoder
 from uniphd.models.encoder import DeformableEncoder
+from uniphd.models.evidence import GroundingEvidence
 from uniphd.models.fusion import NoFusion, ProductFusion, PromptFusion
-from uniphd.models.heads import PredictionHeads
+from uniphd.models.heads import PERSON, PredictionHeads
 from uniphd.models.mask_head import MaskHead, sum_levels
 from uniphd.models.outputs import (
     FusedFeatures,
@@ -50,10 +51,12 @@ class UniPHD(nn.Module):
         decoder: query groups x memory -> refined groups.
         heads: groups -> class, box, keypoints, visibility, one head per decoder layer.
         mask_head: groups x memory -> masks, on request.
+        evidence: grounding over an answer's own mask -> more of its class logit; None, as in the
+            paper, for nothing.
 
     Raises:
-        ConfigError: the heads look at grounding logits that the fusion does not make, or at more
-            levels than the neck has.
+        ConfigError: the evidence needs grounding logits that the fusion does not make, or levels
+            that the neck does not have.
     """
 
     def __init__(
@@ -67,18 +70,11 @@ class UniPHD(nn.Module):
         decoder: PoseDecoder,
         heads: PredictionHeads,
         mask_head: MaskHead,
+        evidence: GroundingEvidence | None = None,
     ) -> None:
         super().__init__()
-        if heads.grounding_levels and not fusion.gives_grounding:
-            raise ConfigError(
-                f"model.heads.grounding_levels={heads.grounding_levels} needs grounding logits, "
-                f"which {type(fusion).__name__} does not make; use fusion=product or give 0."
-            )
-        if not 0 <= heads.grounding_levels <= len(neck.levels):
-            raise ConfigError(
-                f"model.heads.grounding_levels is {heads.grounding_levels}; give a number from 0 "
-                f"to the {len(neck.levels)} levels of the network (sizes.num_levels)."
-            )
+        if evidence is not None:
+            _require_evidence(evidence, fusion, neck)
         self.backbone = backbone
         self.prompt_encoder = prompt_encoder
         self.neck = neck
@@ -88,6 +84,7 @@ class UniPHD(nn.Module):
         self.decoder = decoder
         self.heads = heads
         self.mask_head = mask_head
+        self.evidence = evidence
 
     def forward(
         self,
@@ -134,13 +131,17 @@ class UniPHD(nn.Module):
             fused.valid_ratios,
             self.heads,
         )
-        if self.heads.grounding_levels and fused.grounding is not None:
-            layers = self._weigh_evidence(layers, fused.grounding, fused.valid_ratios)
         mask_memory = sum_levels(unflatten_levels(memory, fused.shapes)[:3])
+        mask_features = MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.sizes)
+        if self.evidence is not None and fused.grounding is not None:
+            layers = [
+                self._weigh(self.evidence, layer, fused.grounding, mask_features)
+                for layer in layers
+            ]
         return Predictions(
             layers=tuple(layers),
             selection=selection.prediction,
-            mask_features=MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.sizes),
+            mask_features=mask_features,
             proposals=selection.proposals,
             grounding=fused.grounding,
             keypoint_maps=selection.keypoint_maps,
@@ -190,16 +191,21 @@ class UniPHD(nn.Module):
             grounding=grounding,
         )
 
-    def _weigh_evidence(
+    def _weigh(
         self,
-        layers: list[LayerPrediction],
+        evidence: GroundingEvidence,
+        layer: LayerPrediction,
         grounding: GroundingPrediction,
-        valid_ratios: Tensor,
-    ) -> list[LayerPrediction]:
-        """What the grounding of the prompts, not of captions beside them, says about answers."""
-        tokens = grounding.logits[: len(valid_ratios)].unsqueeze(2)
-        maps = [level.squeeze(1) for level in unflatten_levels(tokens, grounding.shapes)]
-        return self.heads.weigh_evidence(layers, maps, valid_ratios)
+        features: MaskFeatures,
+    ) -> LayerPrediction:
+        """Add what the grounding says about a layer's answers to their class logits."""
+        with torch.no_grad():  # masks have a loss of their own
+            masks = self.mask_head.low_resolution(
+                self.mask_head.coarse(features, layer.embedding, layer.centre)
+            )
+        logits = layer.logits.clone()
+        logits[..., PERSON] += evidence(grounding, masks).to(logits.dtype)
+        return replace(layer, logits=logits)
 
     def _ground(
         self,
@@ -224,6 +230,22 @@ class UniPHD(nn.Module):
             logits=torch.cat([prompts.logits, logits]),
             padding=torch.cat([prompts.padding, prompts.padding[meant]]),
             rows=torch.cat([prompts.rows, meant]),
+        )
+
+
+def _require_evidence(
+    evidence: GroundingEvidence, fusion: PromptFusion | NoFusion, neck: ChannelMapper
+) -> None:
+    """Raise ConfigError where the evidence has nothing to read."""
+    if not fusion.gives_grounding:
+        raise ConfigError(
+            f"model.evidence needs grounding logits, which {type(fusion).__name__} does not make; "
+            "use fusion=product or model.evidence=null."
+        )
+    if max(evidence.levels) >= len(neck.levels):
+        raise ConfigError(
+            f"model.evidence.levels is {list(evidence.levels)}, but the network has the levels 0 "
+            f"to {len(neck.levels) - 1} (sizes.num_levels)."
         )
 
 

@@ -1,0 +1,76 @@
+"""Evidence: what the fusion's grounding says about an answer counts for its class.
+
+Not in the paper. The grounding is asked about every part of the picture, the class about a few
+answers, so that whom a sentence means is known better by the grounding.
+
+Shapes: B images, Q queries, S tokens over the levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from uniphd.errors import ConfigError
+from uniphd.models.outputs import GroundingPrediction
+from uniphd.structures import Size
+
+_EPS = 1e-6  # keeps the mean defined over a mask that covers no cell
+
+
+class GroundingEvidence(nn.Module):
+    """A fixed weight times the mean grounding logit over an answer's own mask.
+
+    That mean, over annotated masks, is what the grounding's choice is trained on. The weight is not
+    learned: what training is sure of it lets shrink, and new combinations of words lose most.
+
+    Args:
+        weight: of the mean; positive.
+        levels: feature levels to average: 0 is stride 8, 1 is stride 16, and so on.
+
+    Raises:
+        ConfigError: the weight is not positive, or there is no level or a negative one.
+    """
+
+    def __init__(self, weight: float, levels: Sequence[int]) -> None:
+        super().__init__()
+        if not weight > 0:
+            raise ConfigError(
+                f"model.evidence.weight is {weight}; give a positive number, or "
+                "model.evidence=null."
+            )
+        if not levels or min(levels) < 0:
+            raise ConfigError(
+                f"model.evidence.levels is {list(levels)}; name at least one level, such as [0, 1]."
+            )
+        self.weight = weight
+        self.levels = tuple(levels)
+
+    @torch.no_grad()
+    def forward(self, grounding: GroundingPrediction, masks: Tensor) -> Tensor:
+        """What to add to the person's class logits, (B, Q) float32, without gradient.
+
+        Args:
+            grounding: of the prompts; rows of captions behind them are not read.
+            masks: (B, Q, h, w) mask logits on the padded canvas, of any resolution.
+        """
+        lengths = [height * width for height, width in grounding.shapes]
+        count = len(masks)
+        logits = grounding.logits[:count].float().split(lengths, dim=1)
+        padding = grounding.padding[:count].split(lengths, dim=1)
+        probabilities = masks.float().sigmoid()
+        means = []
+        for level in self.levels:
+            covered = _cells(probabilities, grounding.shapes[level])
+            covered = covered.masked_fill(padding[level].unsqueeze(1), 0)
+            total = covered.sum(2).clamp(min=_EPS)
+            means.append((covered @ logits[level].unsqueeze(2)).squeeze(2) / total)
+        return self.weight * torch.stack(means).mean(0)
+
+
+def _cells(masks: Tensor, shape: Size) -> Tensor:
+    """Mean of masks (B, Q, H, W) over every cell of a level, (B, Q, h * w)."""
+    return F.adaptive_avg_pool2d(masks, shape).flatten(2)

@@ -1,0 +1,141 @@
+"""What the grounding over an answer's own mask does to its class logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.composition import TINY, compose_train
+from uniphd.cli.configuration import build_network
+from uniphd.errors import ConfigError
+from uniphd.models.evidence import GroundingEvidence
+from uniphd.models.outputs import GroundingPrediction
+from uniphd.models.tokenizer import HashTokenizer
+from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import TextPrompt, batch_prompts
+from uniphd.structures import Captions
+
+EVIDENCE = (
+    "model.evidence={_target_: uniphd.models.evidence.GroundingEvidence, weight: 2.0, levels: %s}"
+)
+SHAPES = ((4, 8), (2, 4))
+
+
+def grounding(logits: Tensor, padding: Tensor) -> GroundingPrediction:
+    return GroundingPrediction(logits, padding, torch.arange(len(logits)), SHAPES, (32, 64))
+
+
+def opaque(mask: Tensor) -> Tensor:
+    """Logits of a mask without doubt."""
+    return torch.where(mask, 100.0, -100.0)
+
+
+def test_the_mean_is_that_over_the_cells_of_the_mask() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 40, requires_grad=True)
+    masks = torch.zeros(1, 2, 16, 32, dtype=torch.bool)
+    masks[0, 0, 4:12, 8:16] = True  # rows 1 and 2, columns 2 and 3 of stride 8
+    masks[0, 1, :, 30:] = True  # half of the last column
+    seen = GroundingEvidence(1.0, [0])(
+        grounding(logits, torch.zeros(1, 40, dtype=torch.bool)), opaque(masks)
+    )
+    cells = logits[0, :32].view(4, 8)
+    expected = torch.stack([cells[1:3, 2:4].mean(), cells[:, 7].mean()])
+    torch.testing.assert_close(seen, expected.detach().unsqueeze(0))
+    assert not seen.requires_grad
+
+
+def test_levels_are_averaged_with_the_weight() -> None:
+    logits = torch.cat([torch.full((1, 32), 1.0), torch.full((1, 8), 4.0)], dim=1)
+    given = grounding(logits, torch.zeros(1, 40, dtype=torch.bool))
+    masks = torch.randn(1, 3, 16, 32)
+    for levels, mean in (([0], 1.0), ([1], 4.0), ([0, 1], 2.5)):
+        seen = GroundingEvidence(2.0, levels)(given, masks)
+        torch.testing.assert_close(seen, torch.full((1, 3), 2 * mean))
+
+
+def test_padding_and_captions_are_not_read() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 40)
+    padding = torch.zeros(2, 40, dtype=torch.bool)
+    padding[:, :32].view(2, 4, 8)[..., 4:] = True
+    masks = opaque(torch.ones(1, 1, 16, 32, dtype=torch.bool))
+    seen = GroundingEvidence(1.0, [0])(grounding(logits, padding), masks)
+    torch.testing.assert_close(seen, logits[:1, :32].view(1, 4, 8)[..., :4].mean().view(1, 1))
+
+
+def test_a_mask_without_any_cell_says_nothing() -> None:
+    seen = GroundingEvidence(1.0, [0, 1])(
+        grounding(torch.randn(1, 40), torch.zeros(1, 40, dtype=torch.bool)),
+        torch.full((1, 1, 16, 32), -1000.0),
+    )
+    torch.testing.assert_close(seen, torch.zeros(1, 1))
+
+
+def built(*overrides: str) -> UniPHD:
+    model, _ = build_network(compose_train(None, *TINY, *overrides))
+    return model
+
+
+def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
+    torch.manual_seed(0)
+    plain, model = built("fusion=product"), built("fusion=product", EVIDENCE % "[0, 1]")
+    model.load_state_dict(plain.state_dict())  # it has no weights of its own
+    tokenize = HashTokenizer()
+    prompts = batch_prompts([TextPrompt("the left one"), TextPrompt("the man in red")], tokenize)
+    captions = Captions(batch_prompts([TextPrompt("a hat")], tokenize), (0,))
+    padding = torch.zeros(2, 64, 96, dtype=torch.bool)
+    padding[1, :, 48:] = True
+    images = torch.randn(2, 3, 64, 96).masked_fill(padding.unsqueeze(1), 0)
+    inputs = (images, padding, ((64, 96), (64, 48)), prompts)
+    with torch.no_grad():
+        before = plain.eval()(*inputs)
+        after = model.eval()(*inputs, captions=captions)
+        for layer, changed in zip(before.layers, after.layers, strict=True):
+            coarse = plain.mask_head.coarse(before.mask_features, layer.embedding, layer.centre)
+            masks = plain.mask_head.low_resolution(coarse)
+            expected = GroundingEvidence(2.0, [0, 1])(before.grounding, masks)
+            change = changed.logits - layer.logits
+            torch.testing.assert_close(change[..., 1], expected, atol=1e-4, rtol=0)
+            torch.testing.assert_close(change[..., 0], torch.zeros(2, 3), atol=1e-5, rtol=0)
+    assert expected.abs().min() > 0.1
+    assert (expected[0] - expected[1]).abs().max() > 1e-3
+
+
+def test_no_gradient_passes_through_the_evidence() -> None:
+    """Grounding and masks have losses of their own; the class logits' gradient is as without."""
+    torch.manual_seed(0)
+    plain, model = built("fusion=product"), built("fusion=product", EVIDENCE % "[0]")
+    model.load_state_dict(plain.state_dict())
+    inputs = (
+        torch.randn(2, 3, 64, 64),
+        torch.zeros(2, 64, 64, dtype=torch.bool),
+        ((64, 64),) * 2,
+        batch_prompts([TextPrompt("the left one")] * 2, HashTokenizer()),
+    )
+    for network in (plain, model):
+        network.train()
+        network.requires_grad_(True)
+        torch.manual_seed(1)
+        network(*inputs).final.logits.sum().backward()
+    for (name, ours), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
+        if theirs.grad is None:
+            assert ours.grad is None, name
+        else:
+            torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["fusion=attention", EVIDENCE % "[0]"], "use fusion=product or model.evidence=null"),
+        (["fusion=product", EVIDENCE % "[0, 4]"], "has the levels 0 to 3"),
+        (["fusion=product", EVIDENCE % "[-1]"], "name at least one level"),
+        (["fusion=product", EVIDENCE % "[]"], "name at least one level"),
+        (["fusion=product", EVIDENCE % "[0]", "model.evidence.weight=0"], "give a positive number"),
+    ],
+)
+def test_evidence_that_cannot_be_read(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        built(*overrides)

@@ -13,10 +13,10 @@ WEIGHTS = Path(__file__).parents[2] / "src" / "uniphd" / "weights"
 
 # Below what 500 scenes gave (BENCHMARKS.md) by four standard errors of this test's 100 scenes.
 LEAST = {
-    "text": {"pick": 0.74, "swap": 0.51, "mIoU": 0.585, "mean_OKS": 0.53},
-    "point": {"pick": 0.95, "swap": 0.91, "mIoU": 0.755, "mean_OKS": 0.7},
-    "scribble": {"pick": 0.95, "swap": 0.91, "mIoU": 0.755, "mean_OKS": 0.7},
-    "box": {"pick": 0.9, "swap": 0.82, "mIoU": 0.735, "mean_OKS": 0.69},
+    "text": {"pick": 0.75, "swap": 0.54, "mIoU": 0.585, "mean_OKS": 0.565},
+    "point": {"pick": 0.95, "swap": 0.9, "mIoU": 0.745, "mean_OKS": 0.725},
+    "scribble": {"pick": 0.95, "swap": 0.9, "mIoU": 0.745, "mean_OKS": 0.725},
+    "box": {"pick": 0.89, "swap": 0.8, "mIoU": 0.73, "mean_OKS": 0.72},
 }
 
 
@@ -52,10 +52,10 @@ def test_new_combinations_of_colours_are_understood_as_known_ones_are(tmp_path: 
         )["text"]["pick"]
         for split in ("seen_pairs", "unseen")
     }
-    # 3,000 other scenes gave 0.82 and 0.90 (BENCHMARKS.md); a standard error of the difference is
+    # 3,000 other scenes gave 0.87 and 0.90 (BENCHMARKS.md); a standard error of the difference is
     # 0.03.
-    assert pick["unseen"] >= 0.73
-    assert abs(pick["unseen"] - pick["seen_pairs"]) < 0.16
+    assert pick["unseen"] >= 0.8
+    assert abs(pick["unseen"] - pick["seen_pairs"]) < 0.14
 
 
 def test_the_weights_are_small_and_come_with_their_log() -> None:

@@ -209,11 +209,13 @@ def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_networ
     for ours, expected in zip(once, repeated, strict=True):
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
     assert once_gradients.keys() == repeated_gradients.keys()
+    total = sum(gradient.square().sum() for gradient in repeated_gradients.values()) ** 0.5
     for name, expected in repeated_gradients.items():
         # Two pictures' sums in another order: rounding, where large terms of both signs cancel,
-        # most before a group norm (4e-4 of neck.levels.3.0.weight on one CPU, 1e-4 on another).
+        # most before a group norm (4e-4 of neck.levels.3.0.weight on one CPU, 1e-4 on another; all
+        # of neck.levels.3.0.bias, which the norm takes out again but for rounding).
         error = (once_gradients[name] - expected).norm()
-        assert error <= 1e-6 + 1e-3 * expected.norm(), name
+        assert error <= 1e-7 * total + 1e-3 * expected.norm(), name
 
 
 def test_the_backbone_sees_every_picture_once(tiny_network: UniPHD) -> None:

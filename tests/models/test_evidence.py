@@ -31,7 +31,7 @@ def opaque(mask: Tensor) -> Tensor:
     return torch.where(mask, 100.0, -100.0)
 
 
-def test_the_mean_is_that_over_the_cells_of_the_mask() -> None:
+def test_the_mean_over_the_cells_of_the_mask_counts_less_the_best_ones() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 40, requires_grad=True)
     masks = torch.zeros(1, 2, 16, 32, dtype=torch.bool)
@@ -42,35 +42,43 @@ def test_the_mean_is_that_over_the_cells_of_the_mask() -> None:
     )
     cells = logits[0, :32].view(4, 8)
     expected = torch.stack([cells[1:3, 2:4].mean(), cells[:, 7].mean()])
-    torch.testing.assert_close(seen, expected.detach().unsqueeze(0))
+    torch.testing.assert_close(seen, (expected - expected.max()).detach().unsqueeze(0))
     assert not seen.requires_grad
 
 
+def halves() -> Tensor:
+    """Logits of two masks: the left and the right half of the canvas."""
+    left = (torch.arange(32) < 16).expand(16, 32)
+    return opaque(torch.stack([left, ~left]).unsqueeze(0))
+
+
 def test_levels_are_averaged_with_the_weight() -> None:
-    logits = torch.cat([torch.full((1, 32), 1.0), torch.full((1, 8), 4.0)], dim=1)
-    given = grounding(logits, torch.zeros(1, 40, dtype=torch.bool))
-    masks = torch.randn(1, 3, 16, 32)
-    for levels, mean in (([0], 1.0), ([1], 4.0), ([0, 1], 2.5)):
-        seen = GroundingEvidence(2.0, levels)(given, masks)
-        torch.testing.assert_close(seen, torch.full((1, 3), 2 * mean))
+    fine = torch.tensor([5.0, 2.0]).repeat_interleave(4).expand(4, 8).reshape(1, 32)
+    coarse = torch.tensor([1.0, 6.0]).repeat_interleave(2).expand(2, 4).reshape(1, 8)
+    given = grounding(torch.cat([fine, coarse], dim=1), torch.zeros(1, 40, dtype=torch.bool))
+    for levels, expected in (([0], [0.0, -6.0]), ([1], [-10.0, 0.0]), ([0, 1], [-2.0, 0.0])):
+        seen = GroundingEvidence(2.0, levels)(given, halves())
+        torch.testing.assert_close(seen, torch.tensor([expected]))
 
 
 def test_padding_and_captions_are_not_read() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 40)
     padding = torch.zeros(2, 40, dtype=torch.bool)
-    padding[:, :32].view(2, 4, 8)[..., 4:] = True
-    masks = opaque(torch.ones(1, 1, 16, 32, dtype=torch.bool))
-    seen = GroundingEvidence(1.0, [0])(grounding(logits, padding), masks)
-    torch.testing.assert_close(seen, logits[:1, :32].view(1, 4, 8)[..., :4].mean().view(1, 1))
+    padding[:, :32].view(2, 4, 8)[..., 6:] = True
+    seen = GroundingEvidence(1.0, [0])(grounding(logits, padding), halves())
+    cells = logits[0, :32].view(4, 8)
+    difference = cells[:, 4:6].mean() - cells[:, :4].mean()
+    torch.testing.assert_close(seen[0, 1] - seen[0, 0], difference)
 
 
-def test_a_mask_without_any_cell_says_nothing() -> None:
+def test_a_mask_without_any_cell_has_a_mean_of_0() -> None:
+    masks = halves()
+    masks[0, 1] = -1000.0
     seen = GroundingEvidence(1.0, [0, 1])(
-        grounding(torch.randn(1, 40), torch.zeros(1, 40, dtype=torch.bool)),
-        torch.full((1, 1, 16, 32), -1000.0),
+        grounding(torch.full((1, 40), 3.0), torch.zeros(1, 40, dtype=torch.bool)), masks
     )
-    torch.testing.assert_close(seen, torch.zeros(1, 1))
+    torch.testing.assert_close(seen, torch.tensor([[0.0, -3.0]]))
 
 
 def built(*overrides: str) -> UniPHD:
@@ -99,8 +107,7 @@ def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
             change = changed.logits - layer.logits
             torch.testing.assert_close(change[..., 1], expected, atol=1e-4, rtol=0)
             torch.testing.assert_close(change[..., 0], torch.zeros(2, 3), atol=1e-5, rtol=0)
-    assert expected.abs().min() > 0.1
-    assert (expected[0] - expected[1]).abs().max() > 1e-3
+    assert expected.min() < -1e-3
 
 
 def test_no_gradient_passes_through_the_evidence() -> None:

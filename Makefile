@@ -26,7 +26,7 @@ setup: ## install the package and its development tools, once per pyproject.toml
 		"$(BIN)/python" -m pip install -e ".[dev]" && echo "$(INSTALLED)" > "$(STAMP)"; \
 	fi
 
-train: setup ## learn to find synthetic people, in about 20 minutes on 2 cores; evaluates, draws
+train: setup ## learn to find synthetic people, in 20 to 40 minutes on 2 cores; evaluates, draws
 	"$(BIN)/uniphd-train" experiment=synthetic_cpu $(TRAIN_ARGS)
 
 test: setup ## run the fast tests

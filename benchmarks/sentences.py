@@ -113,14 +113,14 @@ def picks(
 
 
 def over_own_masks(model: UniPHD, predictions: Predictions) -> Tensor:
-    """The mean logit over every answer's own mask, (B, Q)."""
+    """The mean logit over every answer's own mask, less the highest of its prompt, (B, Q)."""
     assert predictions.grounding is not None
     final = predictions.final
     coarse = model.mask_head.coarse(predictions.mask_features, final.embedding, final.centre)
-    mean: Tensor = GroundingEvidence(1.0, range(_LEVELS))(
+    seen: Tensor = GroundingEvidence(1.0, range(_LEVELS))(
         predictions.grounding, model.mask_head.low_resolution(coarse)
     )
-    return mean
+    return seen
 
 
 def best(prediction: LayerPrediction | SelectionPrediction, row: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -212,10 +213,11 @@ def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_networ
     total = sum(gradient.square().sum() for gradient in repeated_gradients.values()) ** 0.5
     for name, expected in repeated_gradients.items():
         # Two pictures' sums in another order: rounding, where large terms of both signs cancel,
-        # most before a group norm (4e-4 of neck.levels.3.0.weight on one CPU, 1e-4 on another; all
-        # of neck.levels.3.0.bias, which the norm takes out again but for rounding).
+        # most before a group norm (4e-4 of neck.levels.3.0.weight on one CPU, 1e-4 on another).
         error = (once_gradients[name] - expected).norm()
-        assert error <= 1e-7 * total + 1e-3 * expected.norm(), name
+        # A bias of the neck is taken out again by a norm of one channel: all of it is rounding.
+        floor = 1e-7 * total if re.fullmatch(r"neck\.levels\.\d\.0\.bias", name) else 1e-6
+        assert error <= floor + 1e-3 * expected.norm(), name
 
 
 def test_the_backbone_sees_every_picture_once(tiny_network: UniPHD) -> None:

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from uniphd.errors import ConfigError
 from uniphd.models.outputs import GroundingPrediction
-from uniphd.structures import Size
 
 _EPS = 1e-6  # keeps the mean defined over a mask that covers no cell
 
@@ -66,14 +65,9 @@ class GroundingEvidence(nn.Module):
         probabilities = masks.float().sigmoid()
         means = []
         for level in self.levels:
-            covered = _cells(probabilities, grounding.shapes[level])
+            covered = F.adaptive_avg_pool2d(probabilities, grounding.shapes[level]).flatten(2)
             covered = covered.masked_fill(padding[level].unsqueeze(1), 0)
             total = covered.sum(2).clamp(min=_EPS)
             means.append((covered @ logits[level].unsqueeze(2)).squeeze(2) / total)
         mean = torch.stack(means).mean(0)
         return self.weight * (mean - mean.amax(1, keepdim=True))
-
-
-def _cells(masks: Tensor, shape: Size) -> Tensor:
-    """Mean of masks (B, Q, H, W) over every cell of a level, (B, Q, h * w)."""
-    return F.adaptive_avg_pool2d(masks, shape).flatten(2)

@@ -87,7 +87,8 @@ def test_a_score_of_exactly_one_half_is_background() -> None:
 
 def test_half_precision_predictions() -> None:
     prediction = _prediction(images=1, queries=3)
-    lowered = LayerPrediction(**{name: v.bfloat16() for name, v in vars(prediction).items()})
+    tensors = {name: value for name, value in vars(prediction).items() if value is not None}
+    lowered = LayerPrediction(**{name: value.bfloat16() for name, value in tensors.items()})
     logits = torch.randn(1, 3, 16, 16).bfloat16()
     (answer,) = postprocess(lowered, rank(lowered.logits), logits, [(16, 16)], [(1000, 1333)])
     assert answer.boxes.dtype == answer.keypoints.dtype == answer.scores.dtype == torch.float32

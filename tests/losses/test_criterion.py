@@ -162,9 +162,29 @@ def test_uneven_batch_refines_the_right_masks(
     torch.testing.assert_close(result.total, total)
 
 
+def test_coarse_masks_that_the_network_made_are_not_made_again(
+    make_predictions: MakePredictions, make_target: MakeTarget, mask_head: FakeMaskHead
+) -> None:
+    predictions, targets = make_predictions(2, layers=1), (make_target(2), make_target(1))
+    final = predictions.final
+    plain = _criterion()(predictions, targets, mask_head, 3)
+    plain.total.backward()
+    grad = mask_head.project.weight.grad
+    mask_head.zero_grad()
+    coarse = mask_head.coarse(predictions.mask_features, final.embedding, final.centre)
+    mask_head.asked.clear()
+    carrying = replace(predictions, layers=(replace(final, coarse_masks=coarse),))
+    result = _criterion()(carrying, targets, mask_head, 3)
+    result.total.backward()
+    assert mask_head.asked == []
+    torch.testing.assert_close(result.losses, plain.losses)
+    torch.testing.assert_close(mask_head.project.weight.grad, grad)
+
+
 def _only(predictions: Predictions, image: int) -> LayerPrediction:
     final = predictions.final
-    return replace(final, **{n: v[image : image + 1] for n, v in vars(final).items()})
+    tensors = {n: v for n, v in vars(final).items() if v is not None}
+    return replace(final, **{n: v[image : image + 1] for n, v in tensors.items()})
 
 
 def _match_alone(layer: LayerPrediction, target: Target, low: Tensor) -> list[tuple[int, int]]:
@@ -232,7 +252,7 @@ def test_half_precision_predictions_give_float32_losses(
     lowered = replace(
         predictions,
         layers=tuple(
-            LayerPrediction(**{n: v.bfloat16() for n, v in vars(layer).items()})
+            LayerPrediction(**{n: v.bfloat16() for n, v in vars(layer).items() if v is not None})
             for layer in predictions.layers
         ),
     )

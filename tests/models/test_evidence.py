@@ -26,19 +26,14 @@ def grounding(logits: Tensor, padding: Tensor) -> GroundingPrediction:
     return GroundingPrediction(logits, padding, torch.arange(len(logits)), SHAPES, (32, 64))
 
 
-def opaque(mask: Tensor) -> Tensor:
-    """Logits of a mask without doubt."""
-    return torch.where(mask, 100.0, -100.0)
-
-
 def test_the_mean_over_the_cells_of_the_mask_counts_less_the_best_ones() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 40, requires_grad=True)
-    masks = torch.zeros(1, 2, 16, 32, dtype=torch.bool)
-    masks[0, 0, 4:12, 8:16] = True  # rows 1 and 2, columns 2 and 3 of stride 8
-    masks[0, 1, :, 30:] = True  # half of the last column
+    cover = torch.zeros(1, 2, 4, 8)
+    cover[0, 0, 1:3, 2:4] = 1
+    cover[0, 1, :, 7] = 0.5
     seen = GroundingEvidence(1.0, [0])(
-        grounding(logits, torch.zeros(1, 40, dtype=torch.bool)), opaque(masks)
+        grounding(logits, torch.zeros(1, 40, dtype=torch.bool)), cover
     )
     cells = logits[0, :32].view(4, 8)
     expected = torch.stack([cells[1:3, 2:4].mean(), cells[:, 7].mean()])
@@ -47,9 +42,9 @@ def test_the_mean_over_the_cells_of_the_mask_counts_less_the_best_ones() -> None
 
 
 def halves() -> Tensor:
-    """Logits of two masks: the left and the right half of the canvas."""
-    left = (torch.arange(32) < 16).expand(16, 32)
-    return opaque(torch.stack([left, ~left]).unsqueeze(0))
+    """Two masks: the left and the right half of the canvas."""
+    left = (torch.arange(8) < 4).expand(4, 8)
+    return torch.stack([left, ~left]).unsqueeze(0).float()
 
 
 def test_levels_are_averaged_with_the_weight() -> None:
@@ -73,10 +68,10 @@ def test_padding_and_captions_are_not_read() -> None:
 
 
 def test_a_mask_without_any_cell_has_a_mean_of_0() -> None:
-    masks = halves()
-    masks[0, 1] = -1000.0
+    cover = halves()
+    cover[0, 1] = 0
     seen = GroundingEvidence(1.0, [0, 1])(
-        grounding(torch.full((1, 40), 3.0), torch.zeros(1, 40, dtype=torch.bool)), masks
+        grounding(torch.full((1, 40), 3.0), torch.zeros(1, 40, dtype=torch.bool)), cover
     )
     torch.testing.assert_close(seen, torch.tensor([[0.0, -3.0]]))
 
@@ -102,8 +97,9 @@ def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
         after = model.eval()(*inputs, captions=captions)
         for layer, changed in zip(before.layers, after.layers, strict=True):
             coarse = plain.mask_head.coarse(before.mask_features, layer.embedding, layer.centre)
-            masks = plain.mask_head.low_resolution(coarse)
-            expected = GroundingEvidence(2.0, [0, 1])(before.grounding, masks)
+            low = plain.mask_head.low_resolution(coarse)
+            cover = torch.nn.functional.avg_pool2d(low.sigmoid(), 4)
+            expected = GroundingEvidence(2.0, [0, 1])(before.grounding, cover)
             change = changed.logits - layer.logits
             torch.testing.assert_close(change[..., 1], expected, atol=1e-4, rtol=0)
             torch.testing.assert_close(change[..., 0], torch.zeros(2, 3), atol=1e-5, rtol=0)

@@ -244,7 +244,9 @@ def _match_with_masks(
     stacked: StackedTargets,
 ) -> tuple[Match, MatchedMasks]:
     """Match on coarse masks of all queries, then refine the matched ones only."""
-    coarse = mask_head.coarse(features, output.embedding, output.centre)
+    coarse = output.coarse_masks
+    if coarse is None:
+        coarse = mask_head.coarse(features, output.embedding, output.centre)
     low_logits = mask_head.low_resolution(coarse)
     height, width = low_logits.shape[-2:]
     masks = stack_masks(targets, (2 * height, 2 * width))

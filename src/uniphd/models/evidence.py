@@ -3,7 +3,7 @@
 Not in the paper. The grounding is asked about every part of the picture, the class about a few
 answers, so that whom a sentence means is known better by the grounding.
 
-Shapes: B images, Q queries, S tokens over the levels.
+Shapes: B images, Q queries, S tokens over the levels, h8 x w8 cells of stride 8.
 """
 
 from __future__ import annotations
@@ -51,21 +51,20 @@ class GroundingEvidence(nn.Module):
         self.levels = tuple(levels)
 
     @torch.no_grad()
-    def forward(self, grounding: GroundingPrediction, masks: Tensor) -> Tensor:
+    def forward(self, grounding: GroundingPrediction, cover: Tensor) -> Tensor:
         """What to add to the person's class logits, (B, Q) float32, at most 0, without gradient.
 
         Args:
             grounding: of the prompts; rows of captions behind them are not read.
-            masks: (B, Q, h, w) mask logits on the padded canvas, of any resolution.
+            cover: (B, Q, h8, w8) float32 share of every cell that the answer's mask covers.
         """
         lengths = [height * width for height, width in grounding.shapes]
-        count = len(masks)
+        count = len(cover)
         logits = grounding.logits[:count].float().split(lengths, dim=1)
         padding = grounding.padding[:count].split(lengths, dim=1)
-        probabilities = masks.float().sigmoid()
         means = []
         for level in self.levels:
-            covered = F.adaptive_avg_pool2d(probabilities, grounding.shapes[level]).flatten(2)
+            covered = F.adaptive_avg_pool2d(cover, grounding.shapes[level]).flatten(2)
             covered = covered.masked_fill(padding[level].unsqueeze(1), 0)
             total = covered.sum(2).clamp(min=_EPS)
             means.append((covered @ logits[level].unsqueeze(2)).squeeze(2) / total)

@@ -24,6 +24,7 @@ class LayerPrediction:
         visibility_logits: (B, Q, K).
         embedding: (B, Q, C) the instance slot, from which masks are generated.
         centre: (B, Q, 2) the reference centre that entered the layer, for the masks' coordinates.
+        coarse_masks: (B, Q, 16, h8, w8) of `MaskHead.coarse`, where the network needed them itself.
     """
 
     logits: Tensor
@@ -32,6 +33,7 @@ class LayerPrediction:
     visibility_logits: Tensor
     embedding: Tensor
     centre: Tensor
+    coarse_masks: Tensor | None = None
 
 
 @dataclass(frozen=True)

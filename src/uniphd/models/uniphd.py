@@ -199,13 +199,11 @@ class UniPHD(nn.Module):
         features: MaskFeatures,
     ) -> LayerPrediction:
         """Add what the grounding says about a layer's answers to their class logits."""
-        with torch.no_grad():  # masks have a loss of their own
-            masks = self.mask_head.low_resolution(
-                self.mask_head.coarse(features, layer.embedding, layer.centre)
-            )
+        coarse = self.mask_head.coarse(features, layer.embedding, layer.centre)
+        cover = self.mask_head.cover(coarse.detach())  # masks have a loss of their own
         logits = layer.logits.clone()
-        logits[..., PERSON] += evidence(grounding, masks).to(logits.dtype)
-        return replace(layer, logits=logits)
+        logits[..., PERSON] += evidence(grounding, cover).to(logits.dtype)
+        return replace(layer, logits=logits, coarse_masks=coarse)
 
     def _ground(
         self,

@@ -27,6 +27,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+def test_weights_can_be_read_by_whoever_may_read_the_configuration(folder: Path) -> None:
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    assert weights.stat().st_mode == config.stat().st_mode
+
+
 def edit(folder: Path, **changes: object) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from uniphd.checkpoints.official import official_config, to_uniphd
-from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig, read_run, save_folder
+from uniphd.checkpoints.store import (
+    CONFIG_KEY,
+    ModelConfig,
+    read_run,
+    save_folder,
+    write_weights,
+)
 from uniphd.checkpoints.swin import swin_options, to_timm_swin
 from uniphd.checkpoints.trust import build_from_checkpoint, require_fit
 from uniphd.errors import CheckpointError
@@ -184,7 +189,7 @@ def _convert_swin(state: Mapping[str, Tensor], out: Path) -> Conversion:
     require_fit(weights, expected, _MISFIT, unknown)
     out.mkdir(parents=True, exist_ok=True)
     path = out / BACKBONE_FILE
-    save_file({key: value.float().contiguous() for key, value in weights.items()}, path)
+    write_weights(path, {key: value.float() for key, value in weights.items()})
     return Conversion("swin", len(weights), skipped, path)
 
 

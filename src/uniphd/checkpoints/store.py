@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from uniphd.errors import CheckpointError
@@ -41,9 +41,17 @@ class ModelConfig:
 def save_folder(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
     """Write a model folder; it is created when missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in weights.items()}, folder / WEIGHTS_FILE)
+    write_weights(folder / WEIGHTS_FILE, weights)
     text = json.dumps({"format": _FORMAT, **asdict(config)}, indent=2)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file with the permissions of any new file.
+
+    `safetensors.torch.save_file` of 0.8 leaves it readable by its owner alone (its issue 782).
+    """
+    path.write_bytes(save({key: value.contiguous() for key, value in weights.items()}))
 
 
 def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

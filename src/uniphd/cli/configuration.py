@@ -36,7 +36,7 @@ _NOISE = (
     r"It is recommended to use `self.log\('val/.*sync_dist",  # all processes compute the same
     r"Grad strides do not match bucket view strides",  # channels-last weights of a backbone
 )
-_ADVERTISEMENTS = ("litlogger", "TPU available: False")
+_ADVERTISEMENTS = ("litlogger", "litmodels", "TPU available: False", "that has Tensor Cores")
 
 
 def config_dir() -> Path:

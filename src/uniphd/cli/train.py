@@ -87,6 +87,8 @@ def train(config: DictConfig) -> dict[str, float]:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
+    if trainer.is_global_zero:
+        print(f"Checkpoints, curves and pictures: {config.paths.output_dir}")
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 

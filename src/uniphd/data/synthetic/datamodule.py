@@ -29,6 +29,8 @@ _SPLITS: dict[str, Split] = {
     "unseen": "val_unseen",
 }
 
+_FEW = 64  # photographs that are drawn before other processes would have started
+
 _logger = logging.getLogger(__name__)
 
 
@@ -100,7 +102,7 @@ class SyntheticDataModule(PeopleDataModule):
         pictures = torch.empty(count, *self.world.size, 3, dtype=torch.uint8)
         records: tuple[list[ReferredPerson], list[ReferredPerson]] = ([], [])
         names: list[str] = []
-        with scene_pool(self.drawers if count > 1 else 1) as pool:
+        with scene_pool(self.drawers if count > _FEW else 1) as pool:
             for scene in pool.map(partial(draw_records, self.world, split), count):
                 pictures[len(names)] = torch.from_numpy(scene.image)
                 names.append(scene.records[0].file_name)

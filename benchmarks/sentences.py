@@ -4,9 +4,9 @@
         data.scene_seed=1 data.split=unseen data.val_scenes=1500
 
 Takes a checkpoint with fusion=product and arguments of uniphd-eval. Only pictures with two or more
-annotated people count. Answers pick whom their pose is most similar to, tokens whose annotated mask
-has the highest mean logit over two levels. For data=synthetic, whose pictures are neither resized
-nor padded.
+annotated people count. Answers pick whom their pose is most similar to, grounding whose annotated
+mask has the highest score, the mean of two levels. For data=synthetic, whose pictures are neither
+resized nor padded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from uniphd.losses.grounding import coverage
 from uniphd.metrics.oks import keypoint_similarity
 from uniphd.metrics.referring import Photograph, group_by_photograph
 from uniphd.models.build import build_tokenizer
-from uniphd.models.evidence import GroundingEvidence
+from uniphd.models.evidence import GroundingEvidence, region_score
 from uniphd.models.outputs import (
     GroundingPrediction,
     LayerPrediction,
@@ -106,19 +106,19 @@ def picks(
         "the best answer": answered[best(final, row)],
     }
     return {
-        "grounding, mean over everybody's mask": by_mask(grounding, row, photograph) == meant,
+        "grounding over everybody's mask": by_mask(grounding, row, photograph) == meant,
         "one of the answers": bool((answered == meant).any()),
         **{name: int(person) == meant for name, person in chosen.items()},
     }
 
 
 def over_own_masks(model: UniPHD, predictions: Predictions) -> Tensor:
-    """The mean logit over every answer's own mask, less the highest of its prompt, (B, Q)."""
+    """The score of every answer's own mask, less the highest of its prompt, (B, Q)."""
     assert predictions.grounding is not None
     final = predictions.final
     coarse = model.mask_head.coarse(predictions.mask_features, final.embedding, final.centre)
     seen: Tensor = GroundingEvidence(1.0, range(_LEVELS))(
-        predictions.grounding, model.mask_head.low_resolution(coarse)
+        predictions.grounding, model.mask_head.cover(coarse)
     )
     return seen
 
@@ -129,7 +129,7 @@ def best(prediction: LayerPrediction | SelectionPrediction, row: int) -> int:
 
 
 def by_mask(grounding: GroundingPrediction, row: int, photograph: Photograph) -> int:
-    """The person with the highest mean logit."""
+    """The person whose mask has the highest score."""
     masks = torch.zeros(len(photograph.people), *grounding.canvas, dtype=torch.bool)
     for number, person in enumerate(photograph.people):
         mask = torch.from_numpy(person.mask())
@@ -140,7 +140,7 @@ def by_mask(grounding: GroundingPrediction, row: int, photograph: Photograph) ->
         grounding.shapes[:_LEVELS], grounding.logits[row].split(lengths), strict=False
     ):
         covered = coverage(masks, shape)
-        scores += covered @ logits / covered.sum(1).clamp(min=1e-6)
+        scores += region_score(logits, covered)
     return int(scores.argmax())
 
 

@@ -107,7 +107,10 @@ def test_the_choice_equals_loops_over_the_people_of_a_picture() -> None:
     expected = []
     for row, person in zip(logits, (of_whom[row] for row in rows), strict=True):
         scores = {
-            one: sum(row[cell] * people[one][cell] for cell in range(6)) / people[one].sum()
+            one: math.log(
+                sum(math.exp(row[cell]) * people[one][cell] for cell in range(6))
+                / people[one].sum()
+            )
             for one in others[person]
         }
         # Person 0 has two prompts: for person 1, both are candidates.

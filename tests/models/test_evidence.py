@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.composition import TINY, compose_train
 from uniphd.cli.configuration import build_network
 from uniphd.errors import ConfigError
-from uniphd.models.evidence import GroundingEvidence
+from uniphd.models.evidence import GroundingEvidence, region_score
 from uniphd.models.outputs import GroundingPrediction
 from uniphd.models.tokenizer import HashTokenizer
 from uniphd.models.uniphd import UniPHD
@@ -26,7 +26,11 @@ def grounding(logits: Tensor, padding: Tensor) -> GroundingPrediction:
     return GroundingPrediction(logits, padding, torch.arange(len(logits)), SHAPES, (32, 64))
 
 
-def test_the_mean_over_the_cells_of_the_mask_counts_less_the_best_ones() -> None:
+def score(cells: Tensor) -> Tensor:
+    return cells.exp().mean().log()
+
+
+def test_the_score_of_the_cells_of_the_mask_counts_less_the_best_one() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 40, requires_grad=True)
     cover = torch.zeros(1, 2, 4, 8)
@@ -36,7 +40,7 @@ def test_the_mean_over_the_cells_of_the_mask_counts_less_the_best_ones() -> None
         grounding(logits, torch.zeros(1, 40, dtype=torch.bool)), cover
     )
     cells = logits[0, :32].view(4, 8)
-    expected = torch.stack([cells[1:3, 2:4].mean(), cells[:, 7].mean()])
+    expected = torch.stack([score(cells[1:3, 2:4]), score(cells[:, 7])])
     torch.testing.assert_close(seen, (expected - expected.max()).detach().unsqueeze(0))
     assert not seen.requires_grad
 
@@ -63,17 +67,27 @@ def test_padding_and_captions_are_not_read() -> None:
     padding[:, :32].view(2, 4, 8)[..., 6:] = True
     seen = GroundingEvidence(1.0, [0])(grounding(logits, padding), halves())
     cells = logits[0, :32].view(4, 8)
-    difference = cells[:, 4:6].mean() - cells[:, :4].mean()
+    difference = score(cells[:, 4:6]) - score(cells[:, :4])
     torch.testing.assert_close(seen[0, 1] - seen[0, 0], difference)
 
 
-def test_a_mask_without_any_cell_has_a_mean_of_0() -> None:
+def test_a_mask_without_any_cell_is_worth_least_and_stays_finite() -> None:
     cover = halves()
     cover[0, 1] = 0
-    seen = GroundingEvidence(1.0, [0, 1])(
-        grounding(torch.full((1, 40), 3.0), torch.zeros(1, 40, dtype=torch.bool)), cover
-    )
-    torch.testing.assert_close(seen, torch.tensor([[0.0, -3.0]]))
+    logits = torch.cat([torch.full((1, 20), -9.0), torch.full((1, 20), 3.0)], dim=1)
+    seen = GroundingEvidence(1.0, [0])(grounding(logits, torch.zeros_like(logits).bool()), cover)
+    assert seen[0, 0] == 0
+    assert -40 < float(seen[0, 1]) < -10
+
+
+def test_few_cells_that_say_yes_speak_for_a_region() -> None:
+    """A hat: one of ten cells, which a mean of logits would drown."""
+    logits = torch.full((2, 20), -4.0)
+    logits[0, 0] = logits[1, 12] = 4.0
+    regions = torch.arange(20).expand(2, 20) // 10 == torch.arange(2).unsqueeze(1)
+    scores = region_score(logits, regions.float())
+    torch.testing.assert_close(scores.argmax(1), torch.tensor([0, 1]))
+    assert (scores.diff(dim=1).abs() > 5).all()  # means differ by 0.8
 
 
 def built(*overrides: str) -> UniPHD:

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from uniphd.errors import ConfigError
 from uniphd.losses.precision import at_least_float32
 from uniphd.losses.targets import stack_masks
+from uniphd.models.evidence import region_score
 from uniphd.models.outputs import GroundingPrediction
 from uniphd.structures import Size, Target
 
-_EPS = 1e-6  # keeps the mean defined over somebody who covers no cell
 _SMOOTH = 1.0  # keeps the dice ratio defined where nobody covers a token, as for masks
 
 
@@ -34,9 +34,9 @@ class GroundingLoss:
     picture and every level counts the same.
 
     Most tokens are background, which says little about who is meant. The choice does: the people
-    of a batch whose prompts share a picture are candidates, a candidate's score is the mean logit
-    over their mask, and the loss is the cross-entropy of the referred one. It needs batches that
-    hold several people of one picture (`data.together=true`), else it is 0.
+    of a batch whose prompts share a picture are candidates, a candidate's score is that of their
+    mask (`region_score`), and the loss is the cross-entropy of the referred one. It needs batches
+    that hold several people of one picture (`data.together=true`), else it is 0.
 
     Attributes:
         warmup_steps: optimizer steps at the start of a run in which only this loss is trained.
@@ -142,7 +142,7 @@ def choice_loss(logits: Tensor, rows: Tensor, covered: Tensor, shared: Tensor) -
         covered: (B, s) share of every cell that a prompt's person covers.
         shared: (B, B) bool, whether two prompts share their picture.
     """
-    scores = logits @ (covered / covered.sum(1, keepdim=True).clamp(min=_EPS)).T
+    scores = region_score(logits, covered)
     same_person = (covered.unsqueeze(1) == covered).all(-1)
     same_person.fill_diagonal_(False)
     candidates = shared & ~same_person

@@ -17,19 +17,20 @@ from torch.nn import functional as F
 from uniphd.errors import ConfigError
 from uniphd.models.outputs import GroundingPrediction
 
-_EPS = 1e-6  # keeps the mean defined over a mask that covers no cell
+_EPS = 1e-6  # keeps shares defined over a region without any cell
+_LEAST_SHARE = 1e-9  # of a cell, so that its logarithm is finite
 
 
 class GroundingEvidence(nn.Module):
-    """A fixed weight times the mean grounding logit over an answer's own mask, less the best one's.
+    """A fixed weight times the grounding's score of an answer's own mask, less the best one's.
 
-    That mean, over annotated masks, is what the grounding's choice is trained on. The weight is not
+    That score, of annotated masks, is what the grounding's choice is trained on. The weight is not
     learned: what training is sure of it lets shrink, and new combinations of words lose most. Only
-    differences between a prompt's answers count: with the mean itself, which is as high for the
+    differences between a prompt's answers count: with the score itself, which is as high for the
     second answer about a person as for the first, the class loss and the boxes stayed on a plateau.
 
     Args:
-        weight: of the mean; positive.
+        weight: of the score; positive.
         levels: feature levels to average: 0 is stride 8, 1 is stride 16, and so on.
 
     Raises:
@@ -62,11 +63,27 @@ class GroundingEvidence(nn.Module):
         count = len(cover)
         logits = grounding.logits[:count].float().split(lengths, dim=1)
         padding = grounding.padding[:count].split(lengths, dim=1)
-        means = []
+        scores = []
         for level in self.levels:
             covered = F.adaptive_avg_pool2d(cover, grounding.shapes[level]).flatten(2)
             covered = covered.masked_fill(padding[level].unsqueeze(1), 0)
-            total = covered.sum(2).clamp(min=_EPS)
-            means.append((covered @ logits[level].unsqueeze(2)).squeeze(2) / total)
-        mean = torch.stack(means).mean(0)
-        return self.weight * (mean - mean.amax(1, keepdim=True))
+            scores.append(region_score(logits[level], covered))
+        score = torch.stack(scores).mean(0)
+        return self.weight * (score - score.amax(1, keepdim=True))
+
+
+def region_score(logits: Tensor, cover: Tensor) -> Tensor:
+    """How much grounding logits speak for regions: the log of the mean of exp(logit) over each.
+
+    A smooth maximum, to which a hat contributes as a shirt does that covers ten times as many
+    cells. With the mean of the logits, hats and hair are not learned at all.
+
+    Args:
+        logits: (..., s) of the cells of a level.
+        cover: (..., N, s) share of every cell that a region covers.
+
+    Returns:
+        (..., N).
+    """
+    share = cover / cover.sum(-1, keepdim=True).clamp(min=_EPS)
+    return torch.logsumexp(logits.unsqueeze(-2) + share.clamp(min=_LEAST_SHARE).log(), dim=-1)

@@ -6,12 +6,14 @@
 Takes a checkpoint with fusion=product and arguments of uniphd-eval. Only pictures with two or more
 annotated people count. Answers pick whom their pose is most similar to, grounding whose annotated
 mask has the highest score, the mean of two levels. For data=synthetic, whose pictures are neither
-resized nor padded.
+resized nor padded. `--matching 'hat$'` counts only the sentences in which this regular expression
+is found.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -48,7 +50,10 @@ def main() -> None:
     )
     parser.add_argument("ckpt", help="a model folder or a checkpoint")
     parser.add_argument("overrides", nargs="*", help="as for uniphd-eval")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--matching", type=re.compile, default="", help="regular expression found in the sentences"
+    )
+    options = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     model, data = prepare(options.ckpt, options.overrides)
     photographs = group_by_photograph(data.val_records, data.val_others)
@@ -57,6 +62,7 @@ def main() -> None:
         for photograph in photographs
         if len(photograph.people) > 1
         for number, record in enumerate(photograph.records)
+        if re.search(options.matching, record.caption)
     }
     right: Counter[str] = Counter()
     for batch in data.val_dataloader()[0]:

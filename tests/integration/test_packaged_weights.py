@@ -13,7 +13,7 @@ WEIGHTS = Path(__file__).parents[2] / "src" / "uniphd" / "weights"
 
 # Below what 500 scenes gave (BENCHMARKS.md) by four standard errors of this test's 100 scenes.
 LEAST = {
-    "text": {"pick": 0.75, "swap": 0.54, "mIoU": 0.585, "mean_OKS": 0.565},
+    "text": {"pick": 0.82, "swap": 0.65, "mIoU": 0.635, "mean_OKS": 0.62},
     "point": {"pick": 0.95, "swap": 0.9, "mIoU": 0.745, "mean_OKS": 0.725},
     "scribble": {"pick": 0.95, "swap": 0.9, "mIoU": 0.745, "mean_OKS": 0.725},
     "box": {"pick": 0.89, "swap": 0.8, "mIoU": 0.73, "mean_OKS": 0.72},

@@ -28,9 +28,9 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from hydra import compose, initialize_config_dir
 
-from uniphd.cli.configuration import config_dir, fill_resolvers, silence_noise
 from uniphd.cli.train import train
-from uniphd.training.checkpoint_io import DurableCheckpointIO
+from uniphd.config.compose import config_dir, fill_resolvers, silence_noise
+from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
 from uniphd.training.module import RefHumanModule
 
 STEPS = 24

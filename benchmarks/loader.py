@@ -5,7 +5,7 @@
 
 Arguments are those of uniphd-train, for files in RefHuman's format. One loading process with one
 thread decodes, augments, draws prompts, makes masks and targets and collates; the main process
-receives the batches and normalises the pictures as before a training step. Round by round in turn,
+receives the batches and normalises the images as before a training step. Round by round in turn,
 the same draws go through `straightforward.py`, which does everything in the most direct way and
 gives the same samples (tests/data/test_straightforward.py).
 
@@ -29,8 +29,8 @@ from rich.table import Table
 from straightforward import PlainCollate, PlainPeople
 from torch.utils.data import DataLoader, Dataset
 
-from uniphd.cli.allocator import keep_freed_memory
-from uniphd.cli.configuration import build, config_dir, fill_resolvers
+from uniphd.config.allocator import keep_freed_memory
+from uniphd.config.compose import build, config_dir, fill_resolvers
 from uniphd.data.datamodule import RefHumanDataModule
 from uniphd.data.dataset import Draw
 from uniphd.structures import Batch
@@ -107,7 +107,7 @@ def measure(
     loading = 0.0
     for batch, count, stamp in stream:
         if isinstance(batch, Batch):
-            _ = batch.inputs  # normalises the pictures
+            _ = batch.inputs  # normalises the images
         samples += count
         loading = stamp - loading_start
     wall, main_time = time.perf_counter() - wall_start, time.process_time() - main_start

@@ -3,10 +3,10 @@
     python benchmarks/model.py experiment=swint_refhuman text_encoder=roberta_base_random \
         backbone.pretrained=false
 
-Weights and picture are random: neither changes the time. Two things are measured, each with the
+Weights and image are random: neither changes the time. Two things are measured, each with the
 native operator and with the reference in turns, so that their ratio holds on a busy machine:
 
-    prediction  picture and sentence -> the best answer, float32, without gradients
+    prediction  image and sentence -> the best answer, float32, without gradients
     training    forward, losses of one person, backward (with --training)
 
 Arguments are those of uniphd-train. `MALLOC_*` settings of the environment are printed with the
@@ -37,7 +37,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from uniphd.cli.configuration import build, build_network, config_dir, fill_resolvers
+from uniphd.config.compose import build, build_network, config_dir, fill_resolvers
 from uniphd.inference.predict import predict_answers
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.models.uniphd import UniPHD
@@ -118,10 +118,10 @@ def _parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=_size, default=(480, 640), metavar="HxW")
-    parser.add_argument("--batch", type=int, default=1, help="pictures (default: 1)")
+    parser.add_argument("--batch", type=int, default=1, help="images (default: 1)")
     prompts = ("text", "point", "scribble", "box")
     parser.add_argument("--prompt", choices=prompts, default="text")
-    parser.add_argument("--answers", type=int, default=1, help="masks per picture (default: 1)")
+    parser.add_argument("--answers", type=int, default=1, help="masks per image (default: 1)")
     parser.add_argument("--threads", type=int, default=2, help="default: 2")
     parser.add_argument("--repeats", type=int, default=11, help="default: 11")
     parser.add_argument("--int8", action="store_true", help="linear layers in 8 bits")
@@ -137,7 +137,7 @@ def _size(text: str) -> Size:
 
 
 def make_batch(size: Size, count: int, kind: str) -> Batch:
-    """A batch of one random picture, one prompt and one person, `count` times."""
+    """A batch of one random image, one prompt and one person, `count` times."""
     height, width = size
     middle = torch.tensor([width / 2, height / 2])
     prompts: dict[str, Prompt] = {
@@ -159,7 +159,7 @@ def make_batch(size: Size, count: int, kind: str) -> Batch:
     return Batch(
         images=torch.randint(256, (count, 3, height, width), dtype=torch.uint8),
         padding_mask=torch.zeros(count, height, width, dtype=torch.bool),
-        pictures=tuple(range(count)),
+        image_index=tuple(range(count)),
         sizes=(size,) * count,
         original_sizes=(size,) * count,
         prompts=batch_prompts([prompts[kind]] * count, _tokenize),

@@ -3,9 +3,9 @@
     python benchmarks/sentences.py synthetic_cpu data=synthetic 'data.size=[96,96]' \
         data.scene_seed=1 data.split=unseen data.val_scenes=1500
 
-Takes a checkpoint with fusion=product and arguments of uniphd-eval. Only pictures with two or more
+Takes a checkpoint with fusion=product and arguments of uniphd-eval. Only images with two or more
 annotated people count. Answers pick whom their pose is most similar to, grounding whose annotated
-mask has the highest score, the mean of two levels. For data=synthetic, whose pictures are neither
+mask has the highest score, the mean of two levels. For data=synthetic, whose images are neither
 resized nor padded. `--matching 'hat$'` counts only the sentences in which this regular expression
 is found.
 """
@@ -23,20 +23,20 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from uniphd.checkpoints.load import load_model, read_checkpoint
-from uniphd.cli.configuration import build, config_dir, fill_resolvers
+from uniphd.checkpoints.reading import load_model, read_checkpoint
+from uniphd.config.compose import build, config_dir, fill_resolvers
 from uniphd.data.loading import PeopleDataModule
-from uniphd.losses.grounding import coverage
+from uniphd.losses.auxiliary.grounding import coverage
 from uniphd.metrics.oks import keypoint_similarity
-from uniphd.metrics.referring import Photograph, group_by_photograph
+from uniphd.metrics.referring import ImageInstances, group_by_image
 from uniphd.models.build import build_tokenizer
-from uniphd.models.evidence import GroundingEvidence, region_score
 from uniphd.models.outputs import (
     GroundingPrediction,
     LayerPrediction,
     Predictions,
     SelectionPrediction,
 )
+from uniphd.models.rescoring import GroundingEvidence, region_score
 from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch
 
@@ -56,12 +56,12 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     model, data = prepare(options.ckpt, options.overrides)
-    photographs = group_by_photograph(data.val_records, data.val_others)
+    images = group_by_image(data.val_records, data.val_others)
     places = {
-        record.image_id: (photograph, int(photograph.referred[number]))
-        for photograph in photographs
-        if len(photograph.people) > 1
-        for number, record in enumerate(photograph.records)
+        record.image_id: (image, int(image.referred[number]))
+        for image in images
+        if len(image.people) > 1
+        for number, record in enumerate(image.records)
         if re.search(options.matching, record.caption)
     }
     right: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def picks(
     predictions: Predictions,
     seen: Tensor,
     row: int,
-    photograph: Photograph,
+    image: ImageInstances,
     meant: int,
 ) -> dict[str, bool]:
     """Whether a sentence's parts pick the person meant."""
@@ -103,8 +103,8 @@ def picks(
     assert grounding is not None, "the network has no grounding; its fusion is not fusion=product"
     height, width = batch.original_sizes[row]
     scale = torch.tensor([width, height])
-    selected = nearest(predictions.selection.keypoints[row] * scale, photograph)
-    answered = nearest(final.keypoints[row] * scale, photograph)
+    selected = nearest(predictions.selection.keypoints[row] * scale, image)
+    answered = nearest(final.keypoints[row] * scale, image)
     most_seen = int(seen[row].argmax())
     chosen = {
         "the selected token of the highest class": selected[best(predictions.selection, row)],
@@ -112,7 +112,7 @@ def picks(
         "the best answer": answered[best(final, row)],
     }
     return {
-        "grounding over everybody's mask": by_mask(grounding, row, photograph) == meant,
+        "grounding over everybody's mask": by_mask(grounding, row, image) == meant,
         "one of the answers": bool((answered == meant).any()),
         **{name: int(person) == meant for name, person in chosen.items()},
     }
@@ -134,10 +134,10 @@ def best(prediction: LayerPrediction | SelectionPrediction, row: int) -> int:
     return int(prediction.logits[row].amax(-1).argmax())
 
 
-def by_mask(grounding: GroundingPrediction, row: int, photograph: Photograph) -> int:
+def by_mask(grounding: GroundingPrediction, row: int, image: ImageInstances) -> int:
     """The person whose mask has the highest score."""
-    masks = torch.zeros(len(photograph.people), *grounding.canvas, dtype=torch.bool)
-    for number, person in enumerate(photograph.people):
+    masks = torch.zeros(len(image.people), *grounding.canvas, dtype=torch.bool)
+    for number, person in enumerate(image.people):
         mask = torch.from_numpy(person.mask())
         masks[number, : mask.shape[0], : mask.shape[1]] = mask.bool()
     lengths = [height * width for height, width in grounding.shapes]
@@ -150,9 +150,9 @@ def by_mask(grounding: GroundingPrediction, row: int, photograph: Photograph) ->
     return int(scores.argmax())
 
 
-def nearest(keypoints: Tensor, photograph: Photograph) -> npt.NDArray[np.intp]:
+def nearest(keypoints: Tensor, image: ImageInstances) -> npt.NDArray[np.intp]:
     """(Q,) the person most similar to every pose (Q, 17, 2) in pixels."""
-    people = photograph.people
+    people = image.people
     similarity = keypoint_similarity(
         keypoints.numpy(),
         np.stack([person.keypoints for person in people]),

@@ -1,7 +1,7 @@
 """RefHuman's training data in the most direct way: what the package's own is held against.
 
 One step after another, as in the official release: pycocotools draws the mask of the annotation
-file, torchvision's v2 functions move the picture, the box and the mask, the picture becomes
+file, torchvision's v2 functions move the image, the box and the mask, the image becomes
 normalised numbers, and a batch is a zero canvas into which they are copied. The order of the draws
 is the package's, from the same random numbers, so samples can be compared one by one; sentences and
 prompts are the package's too.
@@ -27,7 +27,7 @@ from torchvision.transforms.v2 import functional as F
 
 from uniphd.data.datamodule import RefHumanDataModule
 from uniphd.data.dataset import Draw
-from uniphd.data.scene import Scene, resized_size
+from uniphd.data.sample import Scene, resized_size
 from uniphd.data.transforms import TrainingTransform, mirror_caption
 from uniphd.keypoints import FLIP_ORDER
 from uniphd.prompts import Prompt, PromptBatch, Tokenize, batch_prompts
@@ -39,7 +39,7 @@ Parts = dict[str, Any]
 
 @dataclass(frozen=True)
 class PlainSample:
-    """One person: a normalised picture (3, h, w), its prompt and its target."""
+    """One person: a normalised image (3, h, w), its prompt and its target."""
 
     image: Tensor
     prompt: Prompt
@@ -97,7 +97,7 @@ def plain(part: Any) -> Any:
 
 
 def read(image: Parts, annotation: Parts, folder: Path) -> Parts:
-    """The photograph and the annotation of a person."""
+    """The image and the annotation of a person."""
     size = height, width = image["height"], image["width"]
     x, y, w, h = annotation["bbox"]
     box = tv_tensors.BoundingBoxes([[x, y, x + w, y + h]], format="XYXY", canvas_size=size)
@@ -131,7 +131,7 @@ def augment(parts: Parts, how: TrainingTransform, random: Random) -> Parts:
 
 
 def size_of(parts: Parts) -> Size:
-    """(height, width) of the picture."""
+    """(height, width) of the image."""
     return parts["image"].height, parts["image"].width
 
 
@@ -218,7 +218,7 @@ def target(scene: Scene) -> dict[str, Tensor]:
 
 
 class PlainCollate:
-    """Put pictures top left into a zero canvas.
+    """Put images top left into a zero canvas.
 
     Args:
         tokenize: turns captions into token ids.

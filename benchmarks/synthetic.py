@@ -18,8 +18,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from uniphd.data.synthetic.records import DrawnScene, draw_records
-from uniphd.data.synthetic.scene import World, draw_scene
+from uniphd.synthetic.annotations import DrawnScene, draw_records
+from uniphd.synthetic.scene import World, draw_scene
 
 Item = TypeVar("Item")
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def encode(scene: DrawnScene) -> None:
-    """What the writer does with a picture, but for the disk."""
+    """What the writer does with an image, but for the disk."""
     Image.fromarray(scene.image).save(io.BytesIO(), "png", compress_level=1)
 
 

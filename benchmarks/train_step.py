@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from uniphd.cli.configuration import build, build_network, config_dir, fill_resolvers
+from uniphd.config.compose import build, build_network, config_dir, fill_resolvers
 from uniphd.models.build import build_tokenizer
 from uniphd.structures import Batch
 from uniphd.training.optim import parameter_groups

@@ -123,7 +123,7 @@ def check_decoder_stack(arrays: Arrays, network: UniPHD) -> list[Comparison]:
 
 
 def check_fusion(arrays: Arrays, network: UniPHD) -> list[Comparison]:
-    """The picture's update by a sentence, a scribble and a point."""
+    """The image's update by a sentence, a scribble and a point."""
     visual = rearrange(_tensor(arrays, "visual"), "h w b c -> b (h w) c")
     outputs = {}
     kinds: tuple[PromptKind, ...] = ("text", "scribble", "point")

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from uniphd.cli.configuration import config_dir, fill_resolvers
+from uniphd.config.compose import config_dir, fill_resolvers
 
 EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 # The smallest network that has every part.

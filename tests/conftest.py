@@ -10,7 +10,7 @@ import torch
 
 from tests.composition import TINY, compose_train
 from tests.refhuman_folder import write_refhuman
-from uniphd.cli.configuration import build_network
+from uniphd.config.compose import build_network
 from uniphd.models.uniphd import UniPHD
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true")
@@ -35,7 +35,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def refhuman_mini() -> Path:
-    """Forty real photographs in RefHuman's format."""
+    """Forty real images in RefHuman's format."""
     return _shared("data/refhuman_mini")
 
 

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 70, 230)}
 
 # A figure in a box of 8 x 16 units: 17 keypoints in COCO's order and a silhouette around them.
-# It faces the viewer, so its left side is on the right of the picture.
+# It faces the viewer, so its left side is on the right of the image.
 KEYPOINTS = np.array(
     [
         (4, 2), (4.5, 1.5), (3.5, 1.5), (5, 2), (3, 2), (6, 4), (2, 4), (7, 6.5), (1, 6.5),
@@ -32,9 +32,9 @@ BONES = [(0, 5), (0, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11,
 
 
 def write_refhuman(root: Path, people: int = 8, seed: int = 0) -> Path:
-    """Write `RefHuman_train.json`, `RefHuman_val.json` and their photographs.
+    """Write `RefHuman_train.json`, `RefHuman_val.json` and their images.
 
-    Two people stand in each picture, described by colour and side, and each is an image id of its
+    Two people stand in each image, described by colour and side, and each is an image id of its
     own. Segmentations are polygons, compressed and uncompressed run lengths in turn.
 
     Args:
@@ -56,28 +56,28 @@ def write_refhuman(root: Path, people: int = 8, seed: int = 0) -> Path:
 def write_file(
     root: Path, name: str, people: int, first_id: int, random: np.random.Generator
 ) -> None:
-    """Write one annotation file and its photographs."""
+    """Write one annotation file and its images."""
     images, annotations = [], []
     for number in range(people):
         if number % 2 == 0:
-            picture, figures = draw_picture(random)
+            image, figures = draw_image(random)
             file_name = f"{name}_{number // 2:03d}.png"
-            picture.save(root / "images" / file_name)
+            image.save(root / "images" / file_name)
         figure = figures[number % 2]
-        size = {"height": picture.height, "width": picture.width}
+        size = {"height": image.height, "width": image.width}
         entry_id = first_id + number
         caption = f"the {figure['colour']} person on the {figure['side']}"
         images.append({"id": entry_id, "file_name": file_name, **size, "caption": caption})
-        annotations.append(annotate(figure, entry_id, picture.size, number, random))
+        annotations.append(annotate(figure, entry_id, image.size, number, random))
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
     (root / f"RefHuman_{name}.json").write_text(json.dumps(content))
 
 
-def draw_picture(random: np.random.Generator) -> tuple[Image.Image, list[dict[str, Any]]]:
+def draw_image(random: np.random.Generator) -> tuple[Image.Image, list[dict[str, Any]]]:
     """Noise with a figure in the left and one in the right half."""
     width, height = int(random.integers(140, 181)), int(random.integers(100, 141))
-    picture = Image.fromarray(random.integers(60, 196, (height, width, 3), dtype=np.uint8))
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(random.integers(60, 196, (height, width, 3), dtype=np.uint8))
+    draw = ImageDraw.Draw(image)
     figures = []
     for side, colour in zip(("left", "right"), random.permutation(list(COLOURS)), strict=False):
         unit = random.uniform(0.7, 0.9) * min(height / 16, width / 16)
@@ -91,7 +91,7 @@ def draw_picture(random: np.random.Generator) -> tuple[Image.Image, list[dict[st
         for first, second in BONES:
             draw.line([tuple(joints[first]), tuple(joints[second])], fill=(255, 255, 255), width=1)
         figures.append({"side": side, "colour": str(colour), "outline": outline, "joints": joints})
-    return picture, figures
+    return image, figures
 
 
 def annotate(
@@ -101,7 +101,7 @@ def annotate(
     number: int,
     random: np.random.Generator,
 ) -> dict[str, Any]:
-    """The annotation of one figure in a picture of `size` (width, height)."""
+    """The annotation of one figure in an image of `size` (width, height)."""
     width, height = size
     outline = figure["outline"].round(2)
     polygons = [outline.flatten().tolist()]

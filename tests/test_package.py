@@ -35,7 +35,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 
 def test_load_model_is_imported_on_first_use() -> None:
-    from uniphd.checkpoints.load import load_model
+    from uniphd.checkpoints.reading import load_model
 
     assert uniphd.load_model is load_model
     assert "load_model" in dir(uniphd)
@@ -142,7 +142,7 @@ def test_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) 
 def test_installed_wheel_finds_its_own_configs(wheel: Path, tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]
     subprocess.run([*pip, "--target", str(tmp_path), str(wheel)], check=True, capture_output=True)
-    code = "from uniphd.cli.configuration import config_dir; print(config_dir())"
+    code = "from uniphd.config.compose import config_dir; print(config_dir())"
     found = Path(python(code, PYTHONPATH=str(tmp_path)).strip())
     assert found == tmp_path / "uniphd" / "configs"
     assert (found / "train.yaml").is_file()

@@ -60,10 +60,10 @@ def test_unsound_prompts_are_refused(prompt: Prompt, says: str) -> None:
         (BoxPrompt(torch.tensor([-9.0, -9.0, 0.0, 60.0])), False),
     ],
 )
-def test_prompts_outside_of_the_picture_are_refused(prompt: Prompt, inside: bool) -> None:
+def test_prompts_outside_of_the_image_are_refused(prompt: Prompt, inside: bool) -> None:
     require_sound(prompt)
     if inside:
         require_inside(prompt, (30, 40))
         return
-    with pytest.raises(PromptError, match="outside of its 40 x 30 picture"):
+    with pytest.raises(PromptError, match="outside of its 40 x 30 image"):
         require_inside(prompt, (30, 40))

@@ -14,7 +14,7 @@ class ImageError(UniPHDError):
 
 
 class PromptError(UniPHDError):
-    """A prompt is empty, of the wrong shape or outside the picture."""
+    """A prompt is empty, of the wrong shape or outside the image."""
 
 
 class CheckpointError(UniPHDError):

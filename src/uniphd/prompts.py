@@ -1,7 +1,7 @@
 """Prompts: what a user says, draws or clicks, and their batched form.
 
 Shapes: B prompts, N prompts of a kind, P points, T text tokens. Coordinates are pixels (x, y) of
-the picture that the model sees (after resizing, before padding; padding is at the right and bottom,
+the image that the model sees (after resizing, before padding; padding is at the right and bottom,
 so the same numbers hold in the padded canvas).
 """
 
@@ -25,7 +25,7 @@ Tokenize: TypeAlias = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class TextPrompt:
-    """A sentence that describes exactly one person of the picture."""
+    """A sentence that describes exactly one person of the image."""
 
     kind: ClassVar[PromptKind] = "text"
     text: str
@@ -104,7 +104,7 @@ class PromptBatch:
         )
 
 
-_BORDER = 1.0  # pixels that rounding may put a prompt outside of the picture
+_BORDER = 1.0  # pixels that rounding may put a prompt outside of the image
 
 
 def require_sound(prompt: Prompt) -> None:
@@ -132,11 +132,11 @@ def require_sound(prompt: Prompt) -> None:
 
 
 def require_inside(prompt: Prompt, size: tuple[int, int]) -> None:
-    """Refuse a prompt that points outside of its picture.
+    """Refuse a prompt that points outside of its image.
 
     Args:
         prompt: a sound one.
-        size: (height, width) of the picture, in the prompt's pixels.
+        size: (height, width) of the image, in the prompt's pixels.
 
     Raises:
         PromptError: a point of a click or scribble, or the whole of a box, is outside.
@@ -153,7 +153,7 @@ def require_inside(prompt: Prompt, size: tuple[int, int]) -> None:
     if not inside:
         raise PromptError(
             f"A {prompt.kind} prompt at {coordinates.tolist()!r:.80} is outside of its "
-            f"{size[1]} x {size[0]} picture; give pixels of it."
+            f"{size[1]} x {size[0]} image; give pixels of it."
         )
 
 

@@ -1,6 +1,6 @@
 """Typed values that travel from the data to the model and the losses.
 
-Shapes: P pictures, B prompts, H x W the padded canvas, h x w the picture in its top left corner, N
+Shapes: P images, B prompts, H x W the padded canvas, h x w the image in its top left corner, N
 annotated people.
 """
 
@@ -81,16 +81,16 @@ class Captions:
 
 @dataclass(frozen=True)
 class Batch:
-    """A padded batch of prompts with their pictures.
+    """A padded batch of prompts with their images.
 
-    Pictures travel as bytes, from the loading processes and to the GPU, and become numbers where
+    Images travel as bytes, from the loading processes and to the GPU, and become numbers where
     they are needed: see `inputs`.
 
     Attributes:
         images: (P, 3, H, W) uint8 RGB, zero on padding.
         padding_mask: (P, H, W) bool, True on padding.
-        pictures: B times the index of the prompt's picture; prompts may share one.
-        sizes: B times the (h, w) of the prompt's picture inside the canvas.
+        image_index: B times the index of the prompt's image; prompts may share one.
+        sizes: B times the (h, w) of the prompt's image inside the canvas.
         original_sizes: B times its (h, w) in its file.
         prompts: B prompts.
         targets: B targets.
@@ -100,7 +100,7 @@ class Batch:
 
     images: Tensor
     padding_mask: Tensor
-    pictures: tuple[int, ...]
+    image_index: tuple[int, ...]
     sizes: tuple[Size, ...]
     original_sizes: tuple[Size, ...]
     prompts: PromptBatch
@@ -113,8 +113,8 @@ class Batch:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, tuple[Size, ...], PromptBatch, tuple[int, ...]]:
-        """What the network takes, in the order of its arguments; pictures are normalised here."""
-        return self._normalised(), self.padding_mask, self.sizes, self.prompts, self.pictures
+        """What the network takes, in the order of its arguments; images are normalised here."""
+        return self._normalised(), self.padding_mask, self.sizes, self.prompts, self.image_index
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy with every tensor on `device`."""
@@ -139,13 +139,13 @@ class Batch:
         )
 
     def _normalised(self) -> Tensor:
-        """The pictures (P, 3, H, W) as float, scaled to [0, 1] and normalised; zero on padding."""
+        """The images (P, 3, H, W) as float, scaled to [0, 1] and normalised; zero on padding."""
         images = self.images * (1 / 255)
         for channel, mean, deviation in zip(
             images.unbind(1), IMAGENET_MEAN, IMAGENET_STD, strict=True
         ):
             channel.sub_(mean).div_(deviation)
-        for picture, (height, width) in zip(self.pictures, self.sizes, strict=True):
-            images[picture, :, height:] = 0
-            images[picture, :, :height, width:] = 0
+        for image, (height, width) in zip(self.image_index, self.sizes, strict=True):
+            images[image, :, height:] = 0
+            images[image, :, :height, width:] = 0
         return images

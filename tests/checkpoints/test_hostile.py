@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 import uniphd
 from tests.composition import TINY, compose_eval, compose_train
 from uniphd.checkpoints.convert import convert
-from uniphd.checkpoints.load import portable_config, read_checkpoint
-from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig, save_folder
-from uniphd.cli.configuration import build_network
+from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, save_folder
+from uniphd.checkpoints.reading import portable_config, read_checkpoint
 from uniphd.cli.evaluate import evaluate
+from uniphd.config.compose import build_network
 from uniphd.errors import CheckpointError, ConfigError, UniPHDError
 
 

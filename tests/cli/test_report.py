@@ -13,12 +13,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from uniphd.analysis.plots import metric_figure
+from uniphd.analysis.published import published_models
+from uniphd.analysis.runs import read_run
+from uniphd.analysis.table import make_table
 from uniphd.cli import report
-from uniphd.cli.configuration import config_dir
-from uniphd.reports.plots import metric_figure
-from uniphd.reports.published import published_models
-from uniphd.reports.runs import read_run
-from uniphd.reports.table import make_table
+from uniphd.config.compose import config_dir
 
 Metrics = dict[str, float]
 
@@ -219,18 +219,18 @@ def test_without_any_run_there_is_one_sentence(tmp_path: Path) -> None:
         report.main([str(run), "--out", str(tmp_path / "file" / "out")])
 
 
-def test_one_picture_per_metric_with_all_runs(tmp_path: Path) -> None:
+def test_one_image_per_metric_with_all_runs(tmp_path: Path) -> None:
     for name, lr in (("a", 0.1), ("b", 0.2)):
         validations = {4: metrics("text", lr), 9: metrics("text", 3 * lr)}
         validations[9] |= {"point/mIoU": math.nan, "point/oIoU": lr}
         optim = {"optim": {"lr": lr}}
         write_run(tmp_path / "runs" / name, validations, f"optim.lr={lr}", **optim)
     run_report(tmp_path / "out", tmp_path / "runs")
-    pictures = {path.name: path for path in (tmp_path / "out").glob("*.png")}
-    assert pictures.keys() == {"pose_AP.png", "PCKh@0.5.png", "oIoU.png", "mIoU.png"}
-    for path in pictures.values():
-        picture = np.asarray(Image.open(path).convert("RGB"))
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    images = {path.name: path for path in (tmp_path / "out").glob("*.png")}
+    assert images.keys() == {"pose_AP.png", "PCKh@0.5.png", "oIoU.png", "mIoU.png"}
+    for path in images.values():
+        image = np.asarray(Image.open(path).convert("RGB"))
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10
 
 
 def test_curves_are_the_validations_and_a_run_keeps_its_colour(tmp_path: Path) -> None:

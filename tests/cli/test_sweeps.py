@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.cli.test_report import run_report
 from tests.composition import compose_train
-from uniphd.cli.configuration import config_dir, fill_resolvers
-from uniphd.cli.multirun import refuse_relaunch, sweep_result
+from uniphd.config.compose import config_dir, fill_resolvers
+from uniphd.config.sweeps import refuse_relaunch, sweep_result
 from uniphd.errors import ConfigError
 
 

@@ -81,8 +81,8 @@ PER_RECORD: list[tuple[str, Change, str]] = [
     ("wrong bbox", entry("bbox", 2, True), "not a list of numbers"),
     ("box without area", entry("bbox", 2, 0), "has no area"),
     ("box without area", entry("bbox", 3, -5), "has no area"),
-    ("box without area", annotation(bbox=[-1, 5, 1, 9]), "no area on the picture"),
-    ("box without area", annotation(bbox=[9, 5, 1e-7, 9]), "no area on the picture"),
+    ("box without area", annotation(bbox=[-1, 5, 1, 9]), "no area on the image"),
+    ("box without area", annotation(bbox=[9, 5, 1e-7, 9]), "no area on the image"),
     ("box outside of the image", entry("bbox", 2, 500), "leaves the"),
     ("box outside of the image", entry("bbox", 1, -1.5), "leaves the"),
     ("missing area", remove("annotations", "area"), "'area' is missing"),
@@ -263,7 +263,7 @@ def test_an_unknown_policy_is_refused(folder: Path) -> None:
         load_annotations(folder / "RefHuman_train.json", "ignore")  # type: ignore[arg-type]
 
 
-def test_a_box_may_leave_the_picture_by_a_rounding(folder: Path) -> None:
+def test_a_box_may_leave_the_image_by_a_rounding(folder: Path) -> None:
     def shift(content: Content) -> None:
         width = content["images"][2]["width"]
         content["annotations"][2]["bbox"] = [-0.4, 5, width + 0.8, 20]

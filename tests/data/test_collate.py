@@ -1,4 +1,4 @@
-"""Batches: pictures top left in a common canvas, padding marked, prompts of any mixture."""
+"""Batches: images top left in a common canvas, padding marked, prompts of any mixture."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sample(height: int, width: int, prompt: Prompt, image_id: int) -> Sample:
     return Sample(image, prompt, target, image_id, (2 * height, width))
 
 
-def test_pictures_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
+def test_images_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
     samples = [
         sample(30, 40, TextPrompt("a tall man"), 7),
         sample(33, 17, ScribblePrompt(torch.rand(12, 2)), 3),
@@ -71,12 +71,12 @@ def test_pictures_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
     assert batch.prompts.boxes.tolist() == [[1, 2, 5, 6]]
 
 
-def test_neighbours_that_show_the_same_picture_share_it(tokenize: Tokenizer) -> None:
+def test_neighbours_that_show_the_same_image_share_it(tokenize: Tokenizer) -> None:
     one, other, last = (sample(20, 30, TextPrompt("a man"), number) for number in (1, 2, 3))
     same = replace(other, image=one.image.clone(), prompt=PointPrompt(torch.tensor([1.0, 2.0])))
     smaller = sample(20, 16, TextPrompt("a man"), 4)
     batch = Collate(tokenize)([one, same, last, smaller, replace(smaller, image_id=5), one])
-    assert batch.pictures == (0, 0, 1, 2, 2, 3)
+    assert batch.image_index == (0, 0, 1, 2, 2, 3)
     assert batch.images.shape == (4, 3, 32, 32)
     assert torch.equal(batch.images[0, :, :20, :30], one.image)
     assert batch.padding_mask.sum((1, 2)).tolist() == [32 * 32 - 600] * 2 + [32 * 32 - 320, 424]
@@ -107,7 +107,7 @@ def test_targets_share_one_block_of_memory_per_field(tokenize: Tokenizer) -> Non
         assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1, field.name
 
 
-def test_the_network_gets_pictures_normalised_with_imagenets_statistics(
+def test_the_network_gets_images_normalised_with_imagenets_statistics(
     tokenize: Tokenizer,
 ) -> None:
     samples = [sample(30, 40, TextPrompt("a man"), 1), sample(20, 16, TextPrompt("a boy"), 2)]
@@ -115,11 +115,11 @@ def test_the_network_gets_pictures_normalised_with_imagenets_statistics(
     batch = Collate(tokenize)([*samples, shared])
     images = batch.inputs[0]
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
-    for picture, (height, width) in enumerate(((30, 40), (20, 16))):
-        pixels = images[picture, :, :height, :width]
-        expected = (samples[picture].image / 255 - mean) / deviation
+    for row, (height, width) in enumerate(((30, 40), (20, 16))):
+        pixels = images[row, :, :height, :width]
+        expected = (samples[row].image / 255 - mean) / deviation
         torch.testing.assert_close(pixels, expected)
-        assert images[picture].count_nonzero() == pixels.count_nonzero()
+        assert images[row].count_nonzero() == pixels.count_nonzero()
         assert pixels.count_nonzero() == pixels.numel()
     assert images.dtype == torch.float32
     assert images.is_contiguous()
@@ -132,7 +132,7 @@ def test_the_canvas_is_a_multiple_of_sixteen(side: int, canvas: int, tokenize: T
     assert batch.images.shape == (1, 3, canvas, 48)
 
 
-def test_a_narrow_picture_gets_a_canvas_that_the_backbone_can_halve_five_times(
+def test_a_narrow_image_gets_a_canvas_that_the_backbone_can_halve_five_times(
     tokenize: Tokenizer,
 ) -> None:
     batch = Collate(tokenize)([sample(1, 90, TextPrompt("a man"), 7)])
@@ -140,7 +140,7 @@ def test_a_narrow_picture_gets_a_canvas_that_the_backbone_can_halve_five_times(
     assert batch.sizes == ((1, 90),)
 
 
-def test_a_prompt_outside_of_its_picture_is_named(tokenize: Tokenizer) -> None:
+def test_a_prompt_outside_of_its_image_is_named(tokenize: Tokenizer) -> None:
     good = sample(30, 40, TextPrompt("a man"), 7)
     lost = sample(30, 40, PointPrompt(torch.tensor([42.0, 3.0])), 9)
     with pytest.raises(

@@ -29,7 +29,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 @pytest.fixture
 def make(folder: Path, tokenize: Tokenizer) -> Make:
-    """A data module on the drawn people, small pictures, in the main process."""
+    """A data module on the drawn people, small images, in the main process."""
 
     def make(**settings: Any) -> RefHumanDataModule:
         defaults: dict[str, Any] = {
@@ -105,13 +105,13 @@ def test_training_works_without_a_validation_file(make: Make, folder: Path) -> N
 
 
 def spoil(folder: Path) -> None:
-    """An empty caption for image id 2, and a damaged photograph of the ids 5 and 6."""
+    """An empty caption for image id 2, and a damaged image of the ids 5 and 6."""
     path = folder / "RefHuman_train.json"
     content = json.loads(path.read_text())
     content["images"][1]["caption"] = ""
     path.write_text(json.dumps(content))
-    photograph = folder / "images" / content["images"][4]["file_name"]
-    photograph.write_bytes(photograph.read_bytes()[:300])
+    image = folder / "images" / content["images"][4]["file_name"]
+    image.write_bytes(image.read_bytes()[:300])
 
 
 def test_bad_annotations_stop_before_the_first_step(make: Make, folder: Path) -> None:
@@ -120,13 +120,13 @@ def test_bad_annotations_stop_before_the_first_step(make: Make, folder: Path) ->
         make().setup("fit")
 
 
-def test_bad_photographs_stop_before_the_first_step(make: Make, folder: Path) -> None:
+def test_bad_images_stop_before_the_first_step(make: Make, folder: Path) -> None:
     (folder / "images" / "train_002.png").unlink()
     with pytest.raises(ImageError, match=r"image id 5, 6: .*train_002\.png does not exist"):
         make().setup("fit")
 
 
-def test_unverified_photographs_stop_when_they_are_reached(make: Make, folder: Path) -> None:
+def test_unverified_images_stop_when_they_are_reached(make: Make, folder: Path) -> None:
     (folder / "images" / "train_002.png").unlink()
     data = make(verify_files=False)
     data.setup("fit")
@@ -148,9 +148,9 @@ def test_bad_ones_can_be_skipped_and_are_counted(
 
 
 def test_nobody_left_is_an_error(make: Make, folder: Path) -> None:
-    for photograph in (folder / "images").iterdir():
-        photograph.unlink()
-    with pytest.raises(ImageError, match="no person with a usable photograph"):
+    for image in (folder / "images").iterdir():
+        image.unlink()
+    with pytest.raises(ImageError, match="no person with a usable image"):
         make(on_error="skip").setup("fit")
 
 

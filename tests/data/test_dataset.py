@@ -19,11 +19,11 @@ from uniphd.data.annotations import ReferredPerson
 from uniphd.data.dataset import (
     Draw,
     EpochSampler,
-    PhotographSampler,
+    ImageGroupSampler,
     RefHumanDataset,
     Sample,
 )
-from uniphd.data.images import PhotographFolder
+from uniphd.data.images import ImageFolder
 from uniphd.data.prompts import FixedPrompt, PromptSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.errors import ImageError
@@ -31,9 +31,7 @@ from uniphd.errors import ImageError
 
 def make_dataset(folder: Path, people: Sequence[ReferredPerson], seed: int = 0) -> RefHumanDataset:
     transform = TrainingTransform((48, 64, 80), 100, crop_scales=(60, 80), crop_size=(40, 70))
-    return RefHumanDataset(
-        people, PhotographFolder(folder / "images"), transform, PromptSampler(), seed
-    )
+    return RefHumanDataset(people, ImageFolder(folder / "images"), transform, PromptSampler(), seed)
 
 
 def numbers(sample: Sample) -> list[Tensor]:
@@ -66,7 +64,7 @@ def dataset(folder: Path, people: tuple[ReferredPerson, ...]) -> RefHumanDataset
 def test_a_sample_has_the_networks_types(folder: Path, people: tuple[ReferredPerson, ...]) -> None:
     dataset = RefHumanDataset(
         people,
-        PhotographFolder(str(folder / "images")),
+        ImageFolder(str(folder / "images")),
         EvaluationTransform(80, 100),
         FixedPrompt("point"),
     )
@@ -104,7 +102,7 @@ def test_captions_are_the_persons_own_each_once_and_drawn_anew(
     own = {person.caption, *person.other_captions}
 
     def draw(epoch: int, count: int) -> tuple[str, ...]:
-        read, transform = PhotographFolder(folder / "images"), EvaluationTransform(60)
+        read, transform = ImageFolder(folder / "images"), EvaluationTransform(60)
         dataset = RefHumanDataset([person], read, transform, PromptSampler(), captions=count)
         return dataset[Draw(epoch, 0)].captions
 
@@ -120,7 +118,7 @@ def test_prompts_do_not_hang_on_the_augmentation(
     folder: Path, people: tuple[ReferredPerson, ...], dataset: RefHumanDataset
 ) -> None:
     plain = RefHumanDataset(
-        people, PhotographFolder(folder / "images"), EvaluationTransform(60), PromptSampler()
+        people, ImageFolder(folder / "images"), EvaluationTransform(60), PromptSampler()
     )
     draws = [Draw(epoch, index) for epoch in range(4) for index in range(8)]
     kinds = [dataset[draw].prompt.kind for draw in draws]
@@ -176,7 +174,7 @@ def test_loading_leaves_the_global_random_numbers_alone(dataset: RefHumanDataset
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_missing_photograph_is_named(dataset: RefHumanDataset, folder: Path) -> None:
+def test_a_missing_image_is_named(dataset: RefHumanDataset, folder: Path) -> None:
     (folder / "images" / dataset.records[0].file_name).unlink()
     with pytest.raises(ImageError, match="does not exist"):
         dataset[0]
@@ -217,11 +215,11 @@ def test_every_process_has_as_many_samples_as_the_others(
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
     for rank in range(3):
         monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
-        sampler = PhotographSampler(few, shuffle=True)
+        sampler = ImageGroupSampler(few, shuffle=True)
         assert len(list(sampler)) == len(sampler) == -(-count // 3)
 
 
-def test_people_of_a_photograph_stay_together(
+def test_people_of_an_image_stay_together(
     dataset: RefHumanDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["a", "b", "a", "c", "b", "a", "d", "d"]
@@ -234,7 +232,7 @@ def test_people_of_a_photograph_stay_together(
         shares = []
         for rank in range(3):
             monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
-            sampler = PhotographSampler(shared, shuffle=True, seed=3)
+            sampler = ImageGroupSampler(shared, shuffle=True, seed=3)
             sampler.set_epoch(epoch)
             draws = list(sampler)
             assert len(draws) == len(sampler) == 3

@@ -1,4 +1,4 @@
-"""Photographs: every pixel type becomes RGB, and every damage one sentence."""
+"""Images: every pixel type becomes RGB, and every damage one sentence."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import damaged_pictures
+from tests import damaged_images as damaged_images
 from uniphd.data.annotations import ReferredPerson, load_annotations
-from uniphd.data.images import PhotographFolder, read_image, verify_images
+from uniphd.data.images import ImageFolder, read_image, verify_images
 from uniphd.errors import ImageError
 
 COLOUR = (200, 30, 90)
@@ -83,30 +83,30 @@ def test_cmyk_jpegs_keep_their_colours(tmp_path: Path) -> None:
 
 
 def test_an_exif_orientation_does_not_rotate(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (64, 32))
-    picture.paste(COLOUR, (0, 0, 32, 32))
-    exif = picture.getexif()
+    rendered = Image.new("RGB", (64, 32))
+    rendered.paste(COLOUR, (0, 0, 32, 32))
+    exif = rendered.getexif()
     exif[0x0112] = 6  # the camera was held upright
-    picture.save(tmp_path / "a.jpg", exif=exif)
+    rendered.save(tmp_path / "a.jpg", exif=exif)
     image = read_image(tmp_path / "a.jpg", (32, 64))
     assert image.size == (64, 32)
     assert np.abs(np.subtract(image.getpixel((8, 16)), COLOUR)).max() < 12
 
 
-@pytest.mark.parametrize("kind", sorted(damaged_pictures.GOOD))
+@pytest.mark.parametrize("kind", sorted(damaged_images.GOOD))
 def test_every_kind_of_file_is_read_as_it_is_stored(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "photograph.jpg"  # whatever its name says
-    path.write_bytes(damaged_pictures.GOOD[kind]())
+    path = tmp_path / "image.jpg"  # whatever its name says
+    path.write_bytes(damaged_images.GOOD[kind]())
     image = read_image(path, (20, 30))
     assert (image.mode, image.size) == ("RGB", (30, 20))
 
 
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("kind", sorted(damaged_pictures.BAD))
+@pytest.mark.parametrize("kind", sorted(damaged_images.BAD))
 def test_every_damaged_file_is_refused(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "photograph.jpg"
-    path.write_bytes(damaged_pictures.BAD[kind]())
-    with pytest.raises(ImageError, match=r"photograph\.jpg"):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(damaged_images.BAD[kind]())
+    with pytest.raises(ImageError, match=r"image\.jpg"):
         read_image(path, (20, 30))
 
 
@@ -114,13 +114,13 @@ def test_every_damaged_file_is_refused(tmp_path: Path, kind: str) -> None:
 def test_annotations_are_for_the_stored_pixels(
     tmp_path: Path, people: tuple[ReferredPerson, ...], orientation: int
 ) -> None:
-    picture = Image.new("RGB", (64, 32))
-    picture.paste(COLOUR, (40, 4, 60, 28))  # not where any turning or mirroring would put it
-    exif = picture.getexif()
+    rendered = Image.new("RGB", (64, 32))
+    rendered.paste(COLOUR, (40, 4, 60, 28))  # not where any turning or mirroring would put it
+    exif = rendered.getexif()
     exif[0x0112] = orientation
-    picture.save(tmp_path / "a.jpg", exif=exif, quality=95, subsampling=0)
+    rendered.save(tmp_path / "a.jpg", exif=exif, quality=95, subsampling=0)
     person = replace(people[0], file_name="a.jpg", height=32, width=64)
-    image = PhotographFolder(tmp_path)(person)
+    image = ImageFolder(tmp_path)(person)
     assert np.abs(np.subtract(image.getpixel((50, 16)), COLOUR)).max() < 12
     assert max(image.getpixel((14, 16))) < 12
     assert verify_images([person], tmp_path) == ()
@@ -138,8 +138,8 @@ def test_a_wide_strip_is_read(tmp_path: Path) -> None:
 def test_an_eps_file_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("started"))
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started"))
-    (tmp_path / "a.jpg").write_bytes(damaged_pictures.BAD["eps"]())
-    with pytest.raises(ImageError, match="no picture of a known format"):
+    (tmp_path / "a.jpg").write_bytes(damaged_images.BAD["eps"]())
+    with pytest.raises(ImageError, match="no image of a known format"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -165,11 +165,11 @@ def test_links_do_not_lead_out_of_the_folder(
     for name in ("file.png", "folder/secret.png", "circle.png"):
         person = replace(people[0], file_name=name, height=20, width=30)
         with pytest.raises(ImageError, match=f"image id 1: .*{name}"):
-            PhotographFolder(inside)(person)
+            ImageFolder(inside)(person)
         assert len(verify_images([person], inside)) == 1
     person = replace(people[0], file_name="good.png", height=20, width=30)
-    assert PhotographFolder(inside)(person).size == (30, 20)
-    assert PhotographFolder(tmp_path / "link")(person).size == (30, 20)
+    assert ImageFolder(inside)(person).size == (30, 20)
+    assert ImageFolder(tmp_path / "link")(person).size == (30, 20)
     assert verify_images([person], tmp_path / "link") == ()
 
 
@@ -196,8 +196,8 @@ def floats(path: Path) -> None:
 DAMAGES = [
     (Path.unlink, "does not exist"),
     (truncate, "cannot be read"),
-    (lambda path: path.write_bytes(b""), "is no picture"),
-    (lambda path: path.write_bytes(b"not a picture at all"), "is no picture"),
+    (lambda path: path.write_bytes(b""), "is no image"),
+    (lambda path: path.write_bytes(b"not an image at all"), "is no image"),
     (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
     (lambda path: Image.new("RGB", (20, 30)).save(path), "has 20 x 30 pixels and its annotation"),
     (bomb, "more than 178 million pixels"),
@@ -212,10 +212,10 @@ def noise(path: Path, size: tuple[int, int] = (30, 20)) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize(("damage", "says"), DAMAGES)
-def test_a_damaged_photograph_is_one_sentence_with_its_path(
+def test_a_damaged_image_is_one_sentence_with_its_path(
     tmp_path: Path, suffix: str, damage: Callable[[Path], object], says: str
 ) -> None:
-    path = tmp_path / f"photograph{suffix}"
+    path = tmp_path / f"image{suffix}"
     noise(path)
     damage(path)
     with pytest.raises(ImageError) as caught:
@@ -226,7 +226,7 @@ def test_a_damaged_photograph_is_one_sentence_with_its_path(
     assert "\n" not in message
 
 
-def test_good_photographs_pass_the_check(folder: Path, people: tuple[ReferredPerson, ...]) -> None:
+def test_good_images_pass_the_check(folder: Path, people: tuple[ReferredPerson, ...]) -> None:
     assert verify_images(people, folder / "images") == ()
 
 
@@ -242,7 +242,7 @@ def test_the_check_finds_every_damage(
     assert says in problem.message
 
 
-def test_a_photograph_whose_records_disagree_is_bad_for_one_of_them(
+def test_an_image_whose_records_disagree_is_bad_for_one_of_them(
     folder: Path, people: tuple[ReferredPerson, ...]
 ) -> None:
     wrong = replace(people[2], height=people[2].height + 1)
@@ -263,7 +263,7 @@ def test_a_truncated_progressive_jpeg_is_found_at_reduced_scale(
     assert len(verify_images([person], tmp_path)) == 1
 
 
-def test_real_photographs_pass(refhuman_mini: Path) -> None:
+def test_real_images_pass(refhuman_mini: Path) -> None:
     for name in ("train", "val"):
         records = load_annotations(refhuman_mini / f"RefHuman_{name}.json").records
         assert verify_images(records, refhuman_mini / "images") == ()

@@ -15,7 +15,7 @@ import torch
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.images import read_image
 from uniphd.data.prompts import FixedPrompt, PromptSampler, draw_prompt
-from uniphd.data.scene import Scene, crop, make_scene, resize
+from uniphd.data.sample import Scene, crop, make_scene, resize
 from uniphd.errors import ConfigError
 from uniphd.prompts import BoxPrompt, PointPrompt, ScribblePrompt, TextPrompt
 
@@ -28,7 +28,7 @@ def person(people: tuple[ReferredPerson, ...]) -> ReferredPerson:
 
 @pytest.fixture
 def scene(folder: Path, person: ReferredPerson) -> Scene:
-    """The person's photograph, twice and a bit as large."""
+    """The person's image, twice and a bit as large."""
     image = read_image(folder / "images" / person.file_name)
     return resize(make_scene(image, person), (277, 381))
 
@@ -67,7 +67,7 @@ def test_training_draws_any_wording_and_the_evaluation_the_first(scene: Scene) -
     assert FixedPrompt("text")(scene, Random(0)) == TextPrompt("a man")
 
 
-def test_evaluation_clamps_points_to_the_picture_and_never_redraws(scene: Scene) -> None:
+def test_evaluation_clamps_points_to_the_image_and_never_redraws(scene: Scene) -> None:
     outside = torch.full((5, 12, 2), 9999.5)
     outside[:, 6:] = -3
     prompt = FixedPrompt("scribble")(with_scribbles(scene, outside), Random(0))

@@ -72,7 +72,7 @@ def test_control_points_come_from_the_eroded_mask() -> None:
     assert ends.min() < 32
 
 
-def test_the_pictures_border_does_not_erode() -> None:
+def test_the_images_border_does_not_erode() -> None:
     mask = np.ones((40, 12), np.uint8)
     ends = np.array([draw_scribble(mask, Random(number))[-1] for number in range(200)])
     assert ends[:, 0].min() == 0

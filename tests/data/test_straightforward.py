@@ -53,9 +53,9 @@ def same_batches(data: RefHumanDataModule, tokenize: Tokenizer, draws: list[Draw
 
 
 def require_same(batch: Batch, plain: PlainBatch) -> None:
-    """Every number is equal, the normalised pictures included."""
-    images, padding_mask, _, prompts, pictures = batch.inputs
-    rows = list(pictures)  # neighbours may share a picture
+    """Every number is equal, the normalised images included."""
+    images, padding_mask, _, prompts, image_index = batch.inputs
+    rows = list(image_index)  # neighbours may share an image
     assert torch.equal(images[rows], plain.images)
     assert torch.equal(padding_mask[rows], plain.padding_mask)
     for target, expected in zip(batch.targets, plain.targets, strict=True):

@@ -17,14 +17,14 @@ from pycocotools import mask as coco_mask
 
 from uniphd.data.annotations import ReferredPerson, load_annotations
 from uniphd.data.images import read_image
-from uniphd.data.scene import Scene, make_scene
+from uniphd.data.sample import Scene, make_scene
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform, mirror_caption
 from uniphd.errors import ConfigError
 
 
 @pytest.fixture
 def scene(folder: Path, people: tuple[ReferredPerson, ...]) -> Scene:
-    """The left one of two drawn people in a picture of about 160 x 120."""
+    """The left one of two drawn people in an image of about 160 x 120."""
     person = replace(people[0], other_captions=("the leftmost", "he"))
     return make_scene(read_image(folder / "images" / person.file_name), person)
 

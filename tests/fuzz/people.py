@@ -29,7 +29,7 @@ def content() -> dict[str, Any]:
         images.append(
             {
                 "id": 10 + number,
-                "file_name": f"photograph_{number}.png",
+                "file_name": f"image_{number}.png",
                 "height": HEIGHT,
                 "width": WIDTH,
                 "caption": "the man on the left",
@@ -84,7 +84,7 @@ def assert_sound_record(person: ReferredPerson) -> None:
 
 
 def assert_sound_target(target: Target, size: Size) -> None:
-    """Finite numbers inside the picture, and a person."""
+    """Finite numbers inside the image, and a person."""
     for name in ("boxes", "keypoints", "visibility", "area"):
         assert torch.isfinite(getattr(target, name)).all(), name
     assert (target.boxes >= 0).all()

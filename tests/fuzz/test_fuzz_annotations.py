@@ -17,7 +17,7 @@ from tests.fuzz.cases import ends_well, share
 from tests.fuzz.people import assert_sound_record, assert_sound_target, content
 from uniphd.data.annotations import AnnotationFile, ReferredPerson, load_annotations
 from uniphd.data.prompts import draw_prompt
-from uniphd.data.scene import make_scene, make_target
+from uniphd.data.sample import make_scene, make_target
 from uniphd.data.transforms import TrainingTransform
 from uniphd.prompts import PROMPT_KINDS, require_inside, require_sound
 
@@ -139,15 +139,15 @@ def test_damaged_records(
 
 
 def assert_sound_pipeline(person: ReferredPerson) -> None:
-    """What training makes of an accepted record of a small picture."""
+    """What training makes of an accepted record of a small image."""
     if person.height * person.width > 10**5:
         return
     transform = TrainingTransform(
         scales=(32, 48), max_size=64, crop_scales=(40,), crop_size=(20, 40)
     )
-    picture = Image.new("RGB", (person.width, person.height))
+    image = Image.new("RGB", (person.width, person.height))
     for seed in range(2):
-        scene = transform(make_scene(picture, person), Random(seed))
+        scene = transform(make_scene(image, person), Random(seed))
         assert_sound_target(make_target(scene), scene.size)
         for kind in PROMPT_KINDS:
             prompt = draw_prompt(scene, kind, Random(seed), box_jitter=0.05)

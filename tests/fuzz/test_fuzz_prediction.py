@@ -1,4 +1,4 @@
-"""The packaged network on pictures of any size with any prompt; configurations with anything."""
+"""The packaged network on images of any size with any prompt; configurations with anything."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import uniphd
 from tests.fuzz.cases import ends_well, share
 from tests.fuzz.test_fuzz_annotations import VALUES
 from tests.fuzz.test_fuzz_prompts import PROMPTS, sample
-from uniphd.checkpoints.load import read_checkpoint
+from uniphd.checkpoints.reading import read_checkpoint
 from uniphd.data.collate import Collate
-from uniphd.data.scene import image_tensor, resized_size
+from uniphd.data.sample import image_tensor, resized_size
 from uniphd.inference.postprocess import Answers
 from uniphd.inference.predict import predict_answers
 from uniphd.models.build import build_tokenizer
@@ -44,7 +44,7 @@ def model() -> UniPHD:
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[tuple[int, int], int, Prompt]:
-    """A photograph's size, what is drawn in it, and a prompt that may or may not fit it."""
+    """An image's size, what is drawn in it, and a prompt that may or may not fit it."""
     height, width = draw(SIDES), draw(SIDES)
     if height * width > 10**6:
         height = 10
@@ -66,10 +66,10 @@ def test_any_request_gets_an_answer_or_one_sentence(
 ) -> None:
     (height, width), value, prompt = request
     size = resized_size((height, width), 96, 96)
-    picture = Image.effect_noise((size[1], size[0]), value).convert("RGB")
+    rendered = Image.effect_noise((size[1], size[0]), value).convert("RGB")
     with ends_well("image id 7"):
         one = replace(
-            sample(prompt, image_id=7), image=image_tensor(picture), original_size=(height, width)
+            sample(prompt, image_id=7), image=image_tensor(rendered), original_size=(height, width)
         )
         (answers,) = predict_answers(model(), COLLATE([one]), TOP)
         assert_sound(answers, (height, width))

@@ -16,7 +16,7 @@ from tests.fuzz.cases import ends_well, share
 from tests.fuzz.people import assert_sound_target
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.prompts import draw_prompt
-from uniphd.data.scene import Scene, make_scene, make_target
+from uniphd.data.sample import Scene, make_scene, make_target
 from uniphd.data.transforms import TrainingTransform
 from uniphd.keypoints import KEYPOINT_NAMES
 from uniphd.prompts import PROMPT_KINDS, require_inside, require_sound
@@ -59,7 +59,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def person_of(case: Case) -> ReferredPerson:
-    """Everything but one keypoint is in the middle; the mask is all of the picture."""
+    """Everything but one keypoint is in the middle; the mask is all of the image."""
     height, width = case.size
     keypoints = np.tile(np.array([width // 2, height // 2, 2], np.float32), (17, 1))
     keypoints[case.keypoint, :2] = case.place
@@ -67,7 +67,7 @@ def person_of(case: Case) -> ReferredPerson:
     return ReferredPerson(
         image_id=1,
         annotation_id=1,
-        file_name="photograph.png",
+        file_name="image.png",
         height=height,
         width=width,
         caption="on the left",
@@ -125,7 +125,7 @@ def check_points(case: Case, scene: Scene, red: npt.NDArray[np.float64], mirrore
     target = make_target(scene)
     if target.visibility[0, number] == 0:
         x, y = scene.keypoints[number].tolist()
-        assert not (0 <= x < width and 0 <= y < height), "a keypoint of the picture was lost"
+        assert not (0 <= x < width and 0 <= y < height), "a keypoint of the image was lost"
         return
     x, y = (target.keypoints[0, number].numpy() * (width, height)).tolist()
     stroke = scene.scribbles[0, 0].tolist()
@@ -173,7 +173,7 @@ def test_every_size_gives_a_sound_target(
     person = ReferredPerson(
         image_id=1,
         annotation_id=1,
-        file_name="photograph.png",
+        file_name="image.png",
         height=height,
         width=width,
         caption="him",
@@ -188,7 +188,7 @@ def test_every_size_gives_a_sound_target(
     )
     with ends_well():
         scene = transform(make_scene(Image.new("RGB", (width, height)), person), Random(seed))
-        assert max(scene.size) <= 128, "a picture beyond the limit; rounding at most doubles it"
+        assert max(scene.size) <= 128, "an image beyond the limit; rounding at most doubles it"
         assert_sound_target(make_target(scene), scene.size)
         for kind in PROMPT_KINDS:
             prompt = draw_prompt(scene, kind, Random(seed), box_jitter=0.05)

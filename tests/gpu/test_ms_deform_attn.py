@@ -132,7 +132,7 @@ def test_inputs_that_are_not_contiguous_or_aligned(cuda: torch.device) -> None:
     assert_close(both_ways(strided, turned), call, grad_output)
 
 
-def test_pictures_of_two_sizes_in_a_row(cuda: torch.device) -> None:
+def test_images_of_two_sizes_in_a_row(cuda: torch.device) -> None:
     for shapes in (ODD, ENCODER, ODD):
         call = on(cuda, make_call(shapes, channels=32, dtype=torch.float32))
         grad_output = gradient_for(call)

@@ -40,7 +40,7 @@ def test_ranking_length(top: int | None, expected: int) -> None:
     assert rank(torch.rand(2, 3, 2), top).scores.shape == (2, expected)
 
 
-def test_coordinates_become_pixels_of_each_photograph() -> None:
+def test_coordinates_become_pixels_of_each_image() -> None:
     prediction = _prediction(images=2, queries=3)
     ranking = rank(prediction.logits, top=2)
     sizes, originals = [(32, 40), (24, 48)], [(64, 80), (120, 240)]
@@ -59,7 +59,7 @@ def test_coordinates_become_pixels_of_each_photograph() -> None:
             torch.testing.assert_close(answer.visibility[t], shown)
 
 
-def test_masks_have_the_photographs_sizes_and_the_rankings_order() -> None:
+def test_masks_have_the_images_sizes_and_the_rankings_order() -> None:
     prediction = _prediction(images=2, queries=3)
     ranking = rank(prediction.logits, top=2)
     logits = torch.full((2, 2, 32, 48), -1.0)
@@ -92,7 +92,7 @@ def test_half_precision_predictions() -> None:
     logits = torch.randn(1, 3, 16, 16).bfloat16()
     (answer,) = postprocess(lowered, rank(lowered.logits), logits, [(16, 16)], [(1000, 1333)])
     assert answer.boxes.dtype == answer.keypoints.dtype == answer.scores.dtype == torch.float32
-    # bfloat16 holds 8 bits: pixels of a photograph must not be rounded to it.
+    # bfloat16 holds 8 bits: pixels of an image must not be rounded to it.
     fractions = answer.keypoints / torch.tensor([1333, 1000])
     expected = lowered.keypoints[0, answer.queries].float()
     torch.testing.assert_close(fractions, expected, atol=1e-6, rtol=0)

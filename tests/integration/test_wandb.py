@@ -72,11 +72,11 @@ def columns(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-def pictures(artifact: ArtifactRecord) -> list[str]:
+def images(artifact: ArtifactRecord) -> list[str]:
     return [entry.path for entry in artifact.manifest.contents if entry.path.endswith(".png")]
 
 
-def test_all_loggers_have_the_same_names_and_the_pictures(
+def test_all_loggers_have_the_same_names_and_the_images(
     tmp_path: Path, refhuman_folder: Path
 ) -> None:
     run_folder = tmp_path / "run"
@@ -111,13 +111,13 @@ def test_all_loggers_have_the_same_names_and_the_pictures(
         assert table["columns"][:5] == [
             "person",
             "prompt",
-            "photograph",
+            "image",
             "prediction",
             "annotation",
         ]
         assert len(table["data"]) == 1
     artifacts = [record.artifact for record in records(file, "artifact")]
-    shown = {a.name.split("-")[2]: pictures(a) for a in artifacts if a.type == "run_table"}
+    shown = {a.name.split("-")[2]: images(a) for a in artifacts if a.type == "run_table"}
     assert {name: len(found) for name, found in shown.items()} == {f"people{k}": 3 for k in KINDS}
 
     (model,) = [artifact for artifact in artifacts if artifact.type == "model"]

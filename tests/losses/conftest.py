@@ -29,7 +29,7 @@ def generator() -> torch.Generator:
 
 @pytest.fixture
 def make_target(generator: torch.Generator) -> MakeTarget:
-    """A target with `people` people in a picture of `size`."""
+    """A target with `people` people in an image of `size`."""
 
     def make(people: int, size: tuple[int, int] = CANVAS) -> Target:
         def rand(*shape: int) -> torch.Tensor:

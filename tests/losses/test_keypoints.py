@@ -30,7 +30,7 @@ def poses() -> dict[str, torch.Tensor]:
 def _coco_oks(
     predicted: torch.Tensor, target: torch.Tensor, visibility: torch.Tensor, area: float
 ) -> float:
-    """pycocotools' own number for one person in a picture of side 1."""
+    """pycocotools' own number for one person in an image of side 1."""
     evaluation = COCOeval(iouType="keypoints")
     triples = np.concatenate([target.numpy(), visibility.numpy()[:, None]], axis=1)
     truth: dict[str, Any] = {"keypoints": triples.ravel(), "bbox": [0, 0, 1, 1], "area": area}
@@ -40,7 +40,7 @@ def _coco_oks(
     return float(evaluation.computeOks(1, 1)[0, 0])
 
 
-def test_oks_is_cocos_on_a_square_picture(poses: dict[str, torch.Tensor]) -> None:
+def test_oks_is_cocos_on_a_square_image(poses: dict[str, torch.Tensor]) -> None:
     ours = object_keypoint_similarity(poses["p"], poses["t"], poses["v"], poses["a"])
     cocos = [
         _coco_oks(p, t, v, float(a))

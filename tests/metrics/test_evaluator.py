@@ -38,7 +38,7 @@ MASK_NAMES = ["oIoU", "mIoU", "P@0.5", "P@0.9", "mask_AP", "pick", "referring_ac
 
 @pytest.fixture
 def people(make_person: MakePerson) -> list[ReferredPerson]:
-    """Five people in four photographs: 3 and 7 share one."""
+    """Five people in four images: 3 and 7 share one."""
     people = [make_person(image_id) for image_id in (3, 1, 7, 5, 40)]
     return [replace(p, file_name="3.jpg") if p.image_id == 7 else p for p in people]
 

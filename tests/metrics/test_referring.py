@@ -21,7 +21,7 @@ from uniphd.keypoints import OKS_SIGMAS
 from uniphd.metrics.evaluator import RefHumanEvaluator
 from uniphd.metrics.referring import (
     Confusion,
-    group_by_photograph,
+    group_by_image,
     mask_referring,
     pose_referring,
     summarize_confusions,
@@ -36,7 +36,7 @@ SIZE = (40, 60)
 
 
 def _blob(rng: np.random.Generator) -> Array:
-    """A filled ellipse somewhere in the picture."""
+    """A filled ellipse somewhere in the image."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     y, x = rng.uniform(8, 32), rng.uniform(8, 52)
     inside = ((rows - y) / rng.uniform(4, 12)) ** 2 + ((columns - x) / rng.uniform(4, 12)) ** 2 < 1
@@ -61,10 +61,10 @@ def _person(
     )
 
 
-def _people(rng: np.random.Generator, photographs: int = 8) -> list[ReferredPerson]:
-    """One to four people per photograph, in any order; a few without labelled keypoints."""
+def _people(rng: np.random.Generator, images: int = 8) -> list[ReferredPerson]:
+    """One to four people per image, in any order; a few without labelled keypoints."""
     people = []
-    for number in range(photographs):
+    for number in range(images):
         for _ in range(1 + number % 4):
             mask = _blob(rng)
             rows, columns = np.nonzero(mask)
@@ -86,7 +86,7 @@ def _shown(person: ReferredPerson) -> tuple[Array, Array]:
 
 
 def _found(rng: np.random.Generator, people: Sequence[ReferredPerson]) -> Found:
-    """Somebody of the photograph, more or less well; for some nothing."""
+    """Somebody of the image, more or less well; for some nothing."""
     found: Found = {}
     for person in people:
         others = [other for other in people if other.file_name == person.file_name]
@@ -203,7 +203,7 @@ def test_answers_that_ignore_the_prompt_never_swap() -> None:
         found[person.image_id] = _shown(first)
     metrics = _evaluate(people, found)
     assert metrics["swap"] == metrics["pose_swap"] == 0
-    # Photographs have 1, 2, 3 and 4 people, and one of them is always the right one.
+    # Images have 1, 2, 3 and 4 people, and one of them is always the right one.
     samples = [p for p in people if p.file_name not in ("0.jpg", "4.jpg")]
     right = len({p.file_name for p in samples})
     assert metrics["pick"] == metrics["referring_acc"] == pytest.approx(right / len(samples))
@@ -267,26 +267,26 @@ def test_several_captions_of_a_person_are_no_rivals() -> None:
     """Two people, one of them described twice: three samples, and two pairs to tell apart."""
     a, b = (p for p in _people(np.random.default_rng(5)) if p.file_name == "1.jpg")
     again = replace(a, image_id=99, annotation_id=99, caption="the same")
-    (photograph,) = group_by_photograph([a, b, again])
-    assert photograph.people == (a, b)
-    np.testing.assert_array_equal(photograph.referred, [0, 1, 0])
+    (image,) = group_by_image([a, b, again])
+    assert image.people == (a, b)
+    np.testing.assert_array_equal(image.referred, [0, 1, 0])
     shown = {a.image_id: a, b.image_id: b, again.image_id: b}
     found = {i: _shown(p) for i, p in shown.items()}
     metrics = mask_referring([a, b, again], _encoded(found))
     assert metrics == pytest.approx({"pick": 2 / 3, "referring_acc": 2 / 3, "swap": 1 / 2})
 
 
-def test_a_name_in_two_sizes_is_two_photographs() -> None:
+def test_a_name_in_two_sizes_is_two_images() -> None:
     a, b = (p for p in _people(np.random.default_rng(5)) if p.file_name == "1.jpg")
     other = replace(b, height=SIZE[0] * 2, counts=b"")
-    assert [photo.records for photo in group_by_photograph([a, other])] == [(a,), (other,)]
+    assert [image.records for image in group_by_image([a, other])] == [(a,), (other,)]
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_order_changes_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    people = _people(rng, photographs=4)
+    people = _people(rng, images=4)
     found = _found(rng, people)
     shuffled = [people[i] for i in rng.permutation(len(people))]
     masks, poses = _encoded(found), {image_id: pose for image_id, (_, pose) in found.items()}

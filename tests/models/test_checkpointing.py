@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.composition import compose_train
-from uniphd.cli.configuration import build
+from uniphd.config.compose import build
 from uniphd.errors import ConfigError
 from uniphd.models.backbone import Backbone
 from uniphd.models.encoder import DeformableEncoder

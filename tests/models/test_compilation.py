@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.composition import TINY, compose_train
-from uniphd.cli.configuration import build_network
+from uniphd.config.compose import build_network
 from uniphd.models.compilation import compile_parts, compiled_parts
 from uniphd.models.encoder import EncoderLayer
 from uniphd.models.tokenizer import HashTokenizer

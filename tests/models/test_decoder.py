@@ -121,9 +121,9 @@ def look_up(
 @pytest.mark.parametrize("kind", ["graph", "plain", "none"])
 def test_a_layer_is_its_steps(kind: str, inputs: Inputs) -> None:
     layer = make_layer(DecoderLayer, kind)
-    groups, positions, *picture = inputs
+    groups, positions, *rendered = inputs
     with torch.no_grad():
-        x = look_up(layer, across(layer, groups), positions, *picture)
+        x = look_up(layer, across(layer, groups), positions, *rendered)
         x = within(layer, x, positions)
         block = layer.within_feedforward
         expected = block.norm(x + block.linear2(block.linear1(x).relu()))
@@ -133,10 +133,10 @@ def test_a_layer_is_its_steps(kind: str, inputs: Inputs) -> None:
 @pytest.mark.parametrize("kind", ["plain", "graph"])
 def test_group_pose_takes_the_steps_in_its_own_order(kind: str, inputs: Inputs) -> None:
     layer = make_layer(GroupPoseLayer, kind)
-    groups, positions, *picture = inputs
+    groups, positions, *rendered = inputs
     with torch.no_grad():
         x = across(layer, within(layer, groups, positions))
-        expected = look_up(layer, x, positions, *picture)
+        expected = look_up(layer, x, positions, *rendered)
         torch.testing.assert_close(layer(*inputs), expected, atol=1e-5, rtol=1e-5)
 
 

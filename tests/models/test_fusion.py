@@ -1,4 +1,4 @@
-"""How the picture meets the prompt: the published attention, its limits and the choices beyond."""
+"""How the image meets the prompt: the published attention, its limits and the choices beyond."""
 
 from __future__ import annotations
 
@@ -105,15 +105,15 @@ def test_grounding_starts_as_a_scaled_dot_product_with_few_tokens_covered() -> N
     torch.testing.assert_close(logits, similarity - 2)
 
 
-def test_a_caption_is_grounded_as_a_prompt_of_its_picture() -> None:
+def test_a_caption_is_grounded_as_a_prompt_of_its_image() -> None:
     torch.manual_seed(0)
     fusion = ProductFusion(CHANNELS, 2)
     visual, positions = torch.randn(2, 2, 5, CHANNELS)
     captions = random_prompt(3)
-    pictures = torch.tensor([1, 0, 1])
-    as_prompts = fusion(visual[pictures], positions[pictures], captions, kinds_only(*["text"] * 3))
+    images = torch.tensor([1, 0, 1])
+    as_prompts = fusion(visual[images], positions[images], captions, kinds_only(*["text"] * 3))
     torch.testing.assert_close(
-        fusion.ground(visual, positions, captions, pictures), as_prompts.grounding_logits
+        fusion.ground(visual, positions, captions, images), as_prompts.grounding_logits
     )
 
 
@@ -128,7 +128,7 @@ def test_the_published_fusion_is_attention_alone_and_gives_no_logits() -> None:
     torch.testing.assert_close(fused.tokens, expected)
 
 
-def test_without_fusion_the_picture_is_as_it_was() -> None:
+def test_without_fusion_the_image_is_as_it_was() -> None:
     visual, positions = torch.randn(2, 2, 5, CHANNELS)
     fused = NoFusion()(visual, positions, random_prompt(2), kinds_only("text", "point"))
     assert fused.grounding_logits is None
@@ -179,7 +179,7 @@ def prompt_encoder(position_in_values: bool) -> PromptEncoder:
 
 
 def encode_points(encoder: PromptEncoder, positions: Tensor) -> tuple[PromptTokens, PromptBatch]:
-    """Two points on a picture that looks the same everywhere."""
+    """Two points on an image that looks the same everywhere."""
     points = [PointPrompt(torch.tensor(point)) for point in ([20.0, 10.0], [70.0, 50.0])]
     prompts = batch_prompts(points, HashTokenizer(16))
     features = torch.ones(2, 2, *MAP)
@@ -187,7 +187,7 @@ def encode_points(encoder: PromptEncoder, positions: Tensor) -> tuple[PromptToke
 
 
 @pytest.mark.parametrize("position_in_values", [False, True])
-def test_where_a_single_point_is_reaches_the_picture_only_through_values(
+def test_where_a_single_point_is_reaches_the_image_only_through_values(
     position_in_values: bool,
 ) -> None:
     encoder = prompt_encoder(position_in_values)

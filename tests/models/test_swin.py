@@ -53,7 +53,7 @@ def test_copies_keep_the_order(swin: torch.nn.Module) -> None:
 def test_windows_in_parts_give_what_all_at_once_give(swin: torch.nn.Module) -> None:
     official = copy.deepcopy(swin)
     use_official_window_order(official)
-    image = torch.randn(2, 3, 200, 260)  # 2 x 80 windows of 49: several parts, across pictures
+    image = torch.randn(2, 3, 200, 260)  # 2 x 80 windows of 49: several parts, across images
     whole = official(image)
     with torch.inference_mode():
         parts = official(image)

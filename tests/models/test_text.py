@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig, RobertaModel
 
 from tests.composition import compose_train
-from uniphd.cli.configuration import build
+from uniphd.config.compose import build
 from uniphd.errors import ConfigError
 from uniphd.models.text_encoder import TextEncoder
 from uniphd.models.tokenizer import HashTokenizer, HuggingFaceTokenizer

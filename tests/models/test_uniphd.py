@@ -10,7 +10,7 @@ import torch
 from torch.profiler import profile
 
 from tests.composition import TINY, compose_train
-from uniphd.cli.configuration import build_network
+from uniphd.config.compose import build_network
 from uniphd.errors import PromptError
 from uniphd.losses.criterion import OFFICIAL_WEIGHTS, SetCriterion
 from uniphd.losses.matcher import HungarianMatcher
@@ -41,7 +41,7 @@ def batch(*indices: int) -> PromptBatch:
     return batch_prompts([PROMPTS[index] for index in indices], HashTokenizer())
 
 
-def pictures(*indices: int) -> tuple[torch.Tensor, torch.Tensor, tuple[tuple[int, int], ...]]:
+def network_inputs(*indices: int) -> tuple[torch.Tensor, torch.Tensor, tuple[tuple[int, int], ...]]:
     images = torch.zeros(len(indices), 3, 80, 96)
     padding = torch.ones(len(indices), 80, 96, dtype=torch.bool)
     generator = torch.Generator().manual_seed(1)
@@ -55,7 +55,7 @@ def pictures(*indices: int) -> tuple[torch.Tensor, torch.Tensor, tuple[tuple[int
 
 def predict(network: UniPHD, *indices: int) -> Predictions:
     with torch.no_grad():
-        return network(*pictures(*indices), batch(*indices))
+        return network(*network_inputs(*indices), batch(*indices))
 
 
 def test_shapes(tiny_network: UniPHD) -> None:
@@ -72,7 +72,7 @@ def test_shapes(tiny_network: UniPHD) -> None:
 
 
 @pytest.mark.parametrize("index", range(4), ids=["text", "point", "scribble", "box"])
-def test_a_mixed_batch_answers_as_each_picture_alone(tiny_network: UniPHD, index: int) -> None:
+def test_a_mixed_batch_answers_as_each_image_alone(tiny_network: UniPHD, index: int) -> None:
     mixed, alone = predict(tiny_network, 3, 1, 0, 2), predict(tiny_network, index)
     row = (3, 1, 0, 2).index(index)
     for name in ("logits", "boxes", "keypoints", "visibility_logits"):
@@ -90,7 +90,7 @@ def test_masks_of_chosen_queries_equal_those_of_all(tiny_network: UniPHD) -> Non
 
 
 def test_the_prompt_changes_the_answer(tiny_network: UniPHD) -> None:
-    images, padding, sizes = pictures(0)
+    images, padding, sizes = network_inputs(0)
     with torch.no_grad():
         answers = [
             tiny_network(images, padding, sizes, batch(index)).final.embedding for index in range(4)
@@ -107,7 +107,7 @@ def test_every_parameter_gets_a_gradient(tiny_network: UniPHD) -> None:
         for parameter in tiny_network.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.add_(noise, alpha=0.02)
-    predictions = tiny_network.train()(*pictures(0, 1, 2, 3), batch(0, 1, 2, 3))
+    predictions = tiny_network.train()(*network_inputs(0, 1, 2, 3), batch(0, 1, 2, 3))
     targets = [person(size) for size in SIZES]
     criterion = SetCriterion(HungarianMatcher())
     criterion(predictions, targets, tiny_network.mask_head, 4.0).total.backward()
@@ -125,7 +125,7 @@ def test_gradients_look_forward_twice(tiny_network: UniPHD) -> None:
     head0, head1 = tiny_network.heads[0], tiny_network.heads[1]
     for head in (head0, head1):
         torch.nn.init.normal_(head.keypoint_mlp.layers[-1].weight)
-    predictions = tiny_network(*pictures(1), batch(1))
+    predictions = tiny_network(*network_inputs(1), batch(1))
     predictions.final.keypoints.sum().backward()
     assert head0.keypoint_mlp.layers[-1].weight.grad.abs().max() > 0
     assert tiny_network.query_selection.keypoint_mlp.layers[-1].weight.grad is None
@@ -136,7 +136,7 @@ def test_without_pose_losses_the_box_still_moves_the_references(tiny_network: Un
     pose = ("keypoints", "oks", "visibility")
     weights = {name: value for name, value in OFFICIAL_WEIGHTS.items() if name not in pose}
     matcher = HungarianMatcher(keypoint_cost=0, oks_cost=0, centre_cost=5)
-    predictions = tiny_network(*pictures(0, 1), batch(0, 1))
+    predictions = tiny_network(*network_inputs(0, 1), batch(0, 1))
     criterion = SetCriterion(matcher, weights)
     targets = [person(size) for size in SIZES[:2]]
     criterion(predictions, targets, tiny_network.mask_head, 2.0).total.backward()
@@ -165,7 +165,7 @@ def person(size: tuple[int, int]) -> Target:
 @pytest.mark.parametrize("index", [1, 2, 3], ids=["point", "scribble", "box"])
 def test_nothing_is_read_back_from_the_device(tiny_network: UniPHD, index: int) -> None:
     """On a GPU every such read would wait for all the work before it."""
-    images, prompts = pictures(index), batch(index)  # made on the CPU, and checked there
+    images, prompts = network_inputs(index), batch(index)  # made on the CPU, and checked there
     with torch.no_grad(), profile() as profiler:
         tiny_network(*images, prompts)
     names = {event.key for event in profiler.key_averages()}
@@ -174,7 +174,7 @@ def test_nothing_is_read_back_from_the_device(tiny_network: UniPHD, index: int) 
 
 
 def test_prompts_outside_the_canvas_are_clamped(tiny_network: UniPHD) -> None:
-    images, padding, sizes = pictures(3)
+    images, padding, sizes = network_inputs(3)
     inside = batch_prompts([PointPrompt(torch.tensor([96.0, 80.0]))], HashTokenizer())
     outside = replace(inside, points=torch.tensor([[[500.0, 900.0]]]))
     with torch.no_grad():
@@ -183,7 +183,7 @@ def test_prompts_outside_the_canvas_are_clamped(tiny_network: UniPHD) -> None:
     torch.testing.assert_close(actual, expected)
 
 
-def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_network: UniPHD) -> None:
+def test_several_prompts_of_an_image_answer_as_the_image_repeated(tiny_network: UniPHD) -> None:
     """Predictions, masks and gradients; dropout is off."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # the last layers start at zero and would block gradients
@@ -193,7 +193,7 @@ def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_networ
     sizes = (SIZES[0], SIZES[1], SIZES[1], SIZES[0])
     for rows, of in (((0, 1), (0, 1, 1, 0)), ((0, 1, 1, 0), None)):
         tiny_network.zero_grad()
-        images, padding, _ = pictures(*rows)
+        images, padding, _ = network_inputs(*rows)
         predictions = tiny_network(images, padding, sizes, batch(0, 1, 2, 3), of)
         final = predictions.final
         masks = tiny_network.mask_head(predictions.mask_features, final.embedding, final.centre)
@@ -212,7 +212,7 @@ def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_networ
     assert once_gradients.keys() == repeated_gradients.keys()
     total = sum(gradient.square().sum() for gradient in repeated_gradients.values()) ** 0.5
     for name, expected in repeated_gradients.items():
-        # Two pictures' sums in another order: rounding, where large terms of both signs cancel,
+        # Two images' sums in another order: rounding, where large terms of both signs cancel,
         # most before a group norm (4e-4 of neck.levels.3.0.weight on one CPU, 1e-4 on another).
         error = (once_gradients[name] - expected).norm()
         # A bias of the neck is taken out again by a norm of one channel: all of it is rounding.
@@ -220,20 +220,20 @@ def test_several_prompts_of_a_picture_answer_as_the_picture_repeated(tiny_networ
         assert error <= floor + 1e-3 * expected.norm(), name
 
 
-def test_the_backbone_sees_every_picture_once(tiny_network: UniPHD) -> None:
+def test_the_backbone_sees_every_image_once(tiny_network: UniPHD) -> None:
     seen: list[int] = []
     tiny_network.backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     with torch.no_grad():
-        images, padding, sizes = pictures(0, 1)
+        images, padding, sizes = network_inputs(0, 1)
         tiny_network(images, padding, sizes[:1] + sizes[1:] * 2, batch(0, 1, 2), (0, 1, 1))
     assert seen == [2]
 
 
 @pytest.mark.parametrize("of", [None, (0,), (0, 1, 2), (0, -1), (0, 1, 1, 0)])
-def test_prompts_without_a_picture(tiny_network: UniPHD, of: tuple[int, ...] | None) -> None:
+def test_prompts_without_an_image(tiny_network: UniPHD, of: tuple[int, ...] | None) -> None:
     prompts = batch(0, 1, 2) if of is None else batch(0, 1)
-    with pytest.raises(PromptError, match=f"{len(prompts)} prompts and 2 sizes for 2 pictures"):
-        tiny_network(*pictures(0, 1), prompts, of)
+    with pytest.raises(PromptError, match=f"{len(prompts)} prompts and 2 sizes for 2 images"):
+        tiny_network(*network_inputs(0, 1), prompts, of)
 
 
 def test_without_a_prompt_query_the_prompt_reaches_the_decoder_through_the_fusion_alone() -> None:
@@ -250,7 +250,7 @@ def test_without_a_prompt_query_the_prompt_reaches_the_decoder_through_the_fusio
             )
             network = build_network(config)[0].eval()
             with torch.no_grad():
-                final = network(*pictures(0, 0), batch(0, 1)).final
+                final = network(*network_inputs(0, 0), batch(0, 1)).final
             answers[fusion, as_query] = not torch.allclose(final.embedding[0], final.embedding[1])
     assert answers == {
         ("attention", True): True,

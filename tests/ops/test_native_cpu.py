@@ -199,7 +199,7 @@ def test_inference_before_training() -> None:
     assert torch.equal(first.clone(), output)
 
 
-def test_sizes_of_pictures_in_turn() -> None:
+def test_sizes_of_images_in_turn() -> None:
     """The small tensors of one list of levels are not taken for another of the same area."""
     for shapes in (((2, 6), (3, 1)), ((6, 2), (1, 3)), ((2, 6), (3, 1))):
         call = make_call(shapes)

@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import uniphd
 from tests.composition import TINY, compose_train
 from tests.equality import differences
-from uniphd.cli.configuration import build, config_dir
 from uniphd.cli.train import train
+from uniphd.config.compose import build, config_dir
 from uniphd.losses.criterion import SetCriterion
 from uniphd.models import deformable_attention
 

@@ -31,16 +31,16 @@ def _run(curves: TrainingCurves, steps: range) -> None:
 
 
 def test_points_are_those_of_the_logged_steps_and_validations(tmp_path: Path) -> None:
-    curves = TrainingCurves(tmp_path / "pictures" / "curves.png", ["train/loss"], ["mIoU"])
+    curves = TrainingCurves(tmp_path / "images" / "curves.png", ["train/loss"], ["mIoU"])
     _run(curves, range(1, 101))
     assert curves.points["train/loss"] == [
         (s - 1, pytest.approx(100 / s)) for s in range(10, 101, 10)
     ]
     assert curves.points["val/text/mIoU"] == [(49, 0.25), (99, 0.5)]
     assert "val/lr" not in curves.points
-    picture = np.asarray(Image.open(tmp_path / "pictures" / "curves.png").convert("RGB"))
-    assert picture.shape[1] > 1.5 * picture.shape[0]  # two panels side by side
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    image = np.asarray(Image.open(tmp_path / "images" / "curves.png").convert("RGB"))
+    assert image.shape[1] > 1.5 * image.shape[0]  # two panels side by side
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10
 
 
 @pytest.mark.parametrize(("kinds", "shown"), [(1, ["text"]), (2, ["text", "point", "mean"])])

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import uniphd
 from tests.composition import TINY, compose_eval, compose_train
-from uniphd.cli.configuration import build_nodes
 from uniphd.cli.evaluate import evaluate
 from uniphd.cli.train import train
+from uniphd.config.compose import build_nodes
 from uniphd.errors import ConfigError
 from uniphd.training.callbacks.ema import ExponentialMovingAverage
-from uniphd.training.callbacks.last_checkpoint import LastCheckpoint
+from uniphd.training.fault_tolerance.last_checkpoint import LastCheckpoint
 
 DECAY = 0.7
 

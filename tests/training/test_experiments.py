@@ -13,8 +13,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tests.composition import EXPERIMENTS, compose_train
-from uniphd.cli.configuration import build_network, config_dir
 from uniphd.cli.train import train
+from uniphd.config.compose import build_network, config_dir
 from uniphd.losses.criterion import MASK_LOSSES
 
 POSE_LOSSES = ("keypoints", "oks", "visibility")

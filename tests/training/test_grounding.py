@@ -14,14 +14,14 @@ import torch
 
 import uniphd
 from tests.composition import TINY, compose_train
-from uniphd.checkpoints.store import ModelConfig
-from uniphd.cli.configuration import build_network
+from uniphd.checkpoints.folder import ModelConfig
 from uniphd.cli.train import train
+from uniphd.config.compose import build_network
 from uniphd.errors import ConfigError
+from uniphd.losses.auxiliary.dense_keypoints import DensePoseLoss
+from uniphd.losses.auxiliary.grounding import GroundingLoss
+from uniphd.losses.auxiliary.heatmaps import KeypointMapLoss
 from uniphd.losses.criterion import SetCriterion
-from uniphd.losses.dense_pose import DensePoseLoss
-from uniphd.losses.grounding import GroundingLoss
-from uniphd.losses.keypoint_maps import KeypointMapLoss
 from uniphd.losses.matcher import HungarianMatcher
 from uniphd.models.fusion import ProductFusion
 from uniphd.models.tokenizer import HashTokenizer
@@ -79,7 +79,7 @@ def batch(*prompts: Prompt) -> Batch:
     return Batch(
         images=torch.randint(256, (count, 3, *SIZE), dtype=torch.uint8, generator=generator),
         padding_mask=torch.zeros(count, *SIZE, dtype=torch.bool),
-        pictures=tuple(range(count)),
+        image_index=tuple(range(count)),
         sizes=(SIZE,) * count,
         original_sizes=(SIZE,) * count,
         prompts=batch_prompts(prompts, HashTokenizer()),
@@ -216,11 +216,11 @@ def test_afterwards_the_loss_counts_with_its_weight(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(off, plain)
     torch.testing.assert_close(total, plain + 0.5 * logged["train/grounding"])
     torch.testing.assert_close(logged["train/loss"], total)
-    expected = GroundingLoss(3)(model.fuse(*data.inputs).grounding, data.targets, data.pictures)
+    expected = GroundingLoss(3)(model.fuse(*data.inputs).grounding, data.targets, data.image_index)
     torch.testing.assert_close(logged["train/grounding"], expected)
 
 
-def test_several_prompts_of_a_picture_train_as_the_picture_repeated(
+def test_several_prompts_of_an_image_train_as_the_image_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained, data = module(network(*WARMUP).eval(), GroundingLoss(1)), batch(*PROMPTS)
@@ -229,7 +229,7 @@ def test_several_prompts_of_a_picture_train_as_the_picture_repeated(
         data,
         images=data.images[:2],
         padding_mask=data.padding_mask[:2],
-        pictures=(0, 0, 1, 1),
+        image_index=(0, 0, 1, 1),
     )
     for step in (0, 1):
         expected, _ = logged_step(monkeypatch, trained, step, repeated)
@@ -247,18 +247,18 @@ def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.Mo
     rows = (2, 0, 2)
     texts = [TextPrompt(f"the person number {row}") for row in range(3)]
     data, apart = batch(*PROMPTS), batch(*PROMPTS, *texts)
-    pictures = (0, 0, 1, 1)
+    image_index = (0, 0, 1, 1)
     left = data.targets[0]
     right = replace(left, masks=~left.masks)
     data = replace(data, targets=(left, right, right, left))
-    shared = replace(data, pictures=pictures)
-    # The same as prompts: each of the 7 with its own copy of the person's picture and target.
+    shared = replace(data, image_index=image_index)
+    # The same as prompts: each of the 7 with its own copy of the person's image and target.
     repeated = [*range(4), *rows]
     as_prompts = replace(
         apart,
         images=data.images[:2],
         padding_mask=data.padding_mask[:2],
-        pictures=tuple(pictures[row] for row in repeated),
+        image_index=tuple(image_index[row] for row in repeated),
         targets=tuple(data.targets[row] for row in repeated),
     )
     captioned = with_captions(
@@ -305,7 +305,7 @@ def test_text_grounding_learns_which_half_is_meant() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(30):
         fused = model.fuse(images, data.padding_mask, data.sizes, data.prompts)
-        value = loss(fused.grounding, targets, data.pictures)
+        value = loss(fused.grounding, targets, data.image_index)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -9,10 +9,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.composition import TINY, compose_train
-from uniphd.cli.configuration import build
 from uniphd.cli.train import train
+from uniphd.config.compose import build
 from uniphd.errors import ConfigError
-from uniphd.losses.grounding import GroundingLoss
+from uniphd.losses.auxiliary.grounding import GroundingLoss
 
 
 def composed(*overrides: str) -> dict[str, Any]:

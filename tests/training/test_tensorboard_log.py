@@ -11,7 +11,7 @@ from lightning.fabric.loggers import tensorboard as lightnings
 from PIL import Image
 
 from tests.composition import compose_train
-from uniphd.cli.configuration import build_nodes
+from uniphd.config.compose import build_nodes
 from uniphd.errors import ConfigError
 from uniphd.training.loggers.interface import Continuation, LoggedRow
 from uniphd.training.loggers.tensorboard_log import TensorBoardLog
@@ -48,10 +48,10 @@ def test_another_folder_gets_what_was_before(tmp_path: Path) -> None:
     assert all(path.name.startswith("events.out") for path in tmp_path.iterdir())
 
 
-def test_pictures_are_stored_as_they_are(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))
+def test_images_are_stored_as_they_are(tmp_path: Path) -> None:
+    image = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))
     logger = TensorBoardLog(tmp_path)
-    logger.log_picture("adjacency/layer_1", picture, 5)
+    logger.log_figure("adjacency/layer_1", image, 5)
     logger.finalize("success")
     reader = events.EventAccumulator(str(tmp_path))
     reader.Reload()

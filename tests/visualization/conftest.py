@@ -1,4 +1,4 @@
-"""People, photographs and judged answers for the tests of pictures and figures."""
+"""People, images and judged answers for the tests of images and figures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from uniphd.analysis.results import Crowd, Outcome
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.synthetic.records import DrawnScene, draw_records
-from uniphd.data.synthetic.scene import World
 from uniphd.prompts import PromptKind
-from uniphd.visualization.outcomes import Crowd, Outcome
+from uniphd.synthetic.annotations import DrawnScene, draw_records
+from uniphd.synthetic.scene import World
 
 MakePerson = Callable[..., ReferredPerson]
 MakeOutcome = Callable[..., Outcome]
@@ -27,14 +27,14 @@ def drawn() -> list[DrawnScene]:
 
 
 @pytest.fixture(scope="session")
-def photograph(drawn: list[DrawnScene]) -> Image.Image:
-    """The picture of the first scene."""
+def rendered(drawn: list[DrawnScene]) -> Image.Image:
+    """The image of the first scene."""
     return Image.fromarray(drawn[0].image)
 
 
 @pytest.fixture(scope="session")
 def make_person() -> MakePerson:
-    """A rectangle of 20 x 40 pixels with keypoints down its middle, in a picture of 100 x 200."""
+    """A rectangle of 20 x 40 pixels with keypoints down its middle, in an image of 100 x 200."""
 
     def make(
         image_id: int, left: int, file_name: str = "a.jpg", caption: str = "somebody", labelled=True

@@ -23,7 +23,7 @@ from uniphd.visualization.attention import (
 
 @pytest.fixture
 def batch() -> Batch:
-    """Two photographs of twice the size; the second fills the left half of the canvas."""
+    """Two images of twice the size; the second fills the left half of the canvas."""
     torch.manual_seed(0)
     images = torch.randint(256, (2, 3, 96, 128), dtype=torch.uint8)
     padding = torch.zeros(2, 96, 128, dtype=torch.bool)
@@ -32,7 +32,7 @@ def batch() -> Batch:
     return Batch(
         images=images.masked_fill(padding[:, None], 0),
         padding_mask=padding,
-        pictures=(0, 1),
+        image_index=(0, 1),
         sizes=((96, 128), (96, 64)),
         original_sizes=((192, 256), (192, 128)),
         prompts=batch_prompts(prompts, lambda texts: pytest.fail("there is no text")),
@@ -70,7 +70,7 @@ def test_nothing_is_recorded_after_the_block(tiny_network: UniPHD, batch: Batch)
 
 
 @pytest.mark.parametrize("row", [0, 1])
-def test_points_are_pixels_of_the_photograph(tiny_network: UniPHD, batch: Batch, row: int) -> None:
+def test_points_are_pixels_of_the_image(tiny_network: UniPHD, batch: Batch, row: int) -> None:
     with torch.no_grad(), record_attention(tiny_network) as layers:
         predictions = tiny_network(*batch.inputs)
     height, width = batch.original_sizes[row]
@@ -94,11 +94,11 @@ def test_discs_stand_at_their_samples_in_the_colour_of_their_level() -> None:
         weights=np.array([0.9, 0.1]),
         levels=np.array([0, 2]),
     )
-    picture = draw_samples(image, [samples], (400, 500))
-    assert picture.size == (500, 400)
-    assert picture.getpixel((100, 200)) == LEVEL_COLORS[0]
-    assert picture.getpixel((250, 80)) == LEVEL_COLORS[2]
-    assert picture.getpixel((400, 300)) == (20, 22, 26)  # inside the ring
-    assert picture.getpixel((300, 390)) == (55, 55, 55)
-    areas = [(np.asarray(picture) == LEVEL_COLORS[k]).all(axis=2).sum() for k in (0, 2)]
+    rendered = draw_samples(image, [samples], (400, 500))
+    assert rendered.size == (500, 400)
+    assert rendered.getpixel((100, 200)) == LEVEL_COLORS[0]
+    assert rendered.getpixel((250, 80)) == LEVEL_COLORS[2]
+    assert rendered.getpixel((400, 300)) == (20, 22, 26)  # inside the ring
+    assert rendered.getpixel((300, 390)) == (55, 55, 55)
+    areas = [(np.asarray(rendered) == LEVEL_COLORS[k]).all(axis=2).sum() for k in (0, 2)]
     assert areas[0] / areas[1] == pytest.approx(9, rel=0.2)

@@ -19,7 +19,7 @@ PROMPTS = {
     "scribble": ScribblePrompt(torch.tensor([[140.0, 80.0], [150.0, 100.0], [160.0, 140.0]])),
     "box": BoxPrompt(torch.tensor([120.0, 50.0, 180.0, 170.0])),
 }
-PHOTO, PREDICTION = slice(28, 508), slice(520, 880)  # columns of the first two panels
+IMAGE, PREDICTION = slice(28, 508), slice(520, 880)  # columns of the first two panels
 PANEL_ROWS = slice(52, 412)
 
 
@@ -33,8 +33,8 @@ def body() -> Body:
 
 @pytest.fixture
 def row(body: Body) -> Row:
-    photograph = Image.new("RGB", (300, 200), (90, 110, 100))
-    return Row("picture.jpg", photograph, PROMPTS["point"], body, body, 0.875, 0.5, 0.25)
+    rendered = Image.new("RGB", (300, 200), (90, 110, 100))
+    return Row("image.jpg", rendered, PROMPTS["point"], body, body, 0.875, 0.5, 0.25)
 
 
 def pixels(sheet: Image.Image, columns: slice) -> np.ndarray:
@@ -52,24 +52,24 @@ def empty(body: Body) -> Body:
 
 def test_prediction_and_prompt_are_drawn_in_their_panels(row, body) -> None:
     sheet = contact_sheet([dataclasses.replace(row, annotation=empty(body))])
-    photo, prediction = pixels(sheet, PHOTO), pixels(sheet, PREDICTION)
+    rendered, prediction = pixels(sheet, IMAGE), pixels(sheet, PREDICTION)
     annotation = pixels(sheet, slice(892, 1252))
-    assert count(photo, PROMPT) > 50
-    assert count(photo, MASK) == 0
+    assert count(rendered, PROMPT) > 50
+    assert count(rendered, MASK) == 0
     assert min(count(prediction, color) for color in (MASK, LEFT, RIGHT)) > 50
     assert count(prediction, PROMPT) == 0
     assert max(count(annotation, color) for color in (MASK, LEFT, RIGHT)) == 0
 
 
 @pytest.mark.parametrize("kind", ["point", "scribble", "box"])
-def test_drawn_prompts_appear_on_the_photograph(row, kind) -> None:
+def test_drawn_prompts_appear_on_the_image(row, kind) -> None:
     sheet = contact_sheet([dataclasses.replace(row, prompt=PROMPTS[kind])])
-    assert count(pixels(sheet, PHOTO), PROMPT) > 50
+    assert count(pixels(sheet, IMAGE), PROMPT) > 50
 
 
-def test_text_prompt_leaves_the_photograph_unmarked(row) -> None:
+def test_text_prompt_leaves_the_image_unmarked(row) -> None:
     sheet = contact_sheet([dataclasses.replace(row, prompt=PROMPTS["text"])])
-    assert count(pixels(sheet, PHOTO), PROMPT) == 0
+    assert count(pixels(sheet, IMAGE), PROMPT) == 0
 
 
 def test_size_is_a_grid(row) -> None:
@@ -108,7 +108,7 @@ def test_rows_without_anything_to_show(row, body) -> None:
     }
 
 
-def test_photograph_of_one_pixel(row) -> None:
+def test_image_of_one_pixel(row) -> None:
     body = Body(np.zeros((17, 2)), np.ones(17, bool), np.ones((1, 1), bool))
     tiny = dataclasses.replace(
         row, image=Image.new("L", (1, 1)), prediction=body, annotation=body, prompt=PROMPTS["text"]

@@ -25,37 +25,37 @@ def test_tiles_stand_in_lines_in_their_order() -> None:
     assert page.getpixel((80, 20)) == GREEN
 
 
-def test_pictures_fill_their_panel_in_their_own_shape() -> None:
+def test_images_fill_their_panel_in_their_own_shape() -> None:
     page = gallery([Tile(Image.new("RGB", (10, 20), RED), "")], panel=(40, 60))
     rows, columns = np.nonzero(matches(page, RED))
     assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (20, 40)
     assert columns.min() == 12 + 20  # in the middle of the panel's 60 pixels
 
 
-def test_a_box_is_drawn_where_it_is_in_the_photograph(make_person) -> None:
+def test_a_box_is_drawn_where_it_is_in_the_image(make_person) -> None:
     image = Image.new("RGB", (200, 100))
     tile = prompt_tile(image, make_person(1, left=60), "box", panel=(200, 400))
-    rows, columns = np.nonzero(matches(tile.picture, PROMPT))
-    assert tile.picture.size == (400, 200)
+    rows, columns = np.nonzero(matches(tile.rendered, PROMPT))
+    assert tile.rendered.size == (400, 200)
     assert (columns.min(), columns.max()) == pytest.approx((120, 160), abs=2)
     assert (rows.min(), rows.max()) == pytest.approx((60, 140), abs=2)
 
 
-def test_a_sentence_stands_below_the_untouched_photograph(make_person) -> None:
+def test_a_sentence_stands_below_the_untouched_image(make_person) -> None:
     image = Image.new("RGB", (200, 100), RED)
     tile = prompt_tile(image, make_person(1, 60, caption="in the middle"), "text", (100, 200))
     assert tile.text == "“in the middle”"
-    assert matches(tile.picture, RED).all()
+    assert matches(tile.rendered, RED).all()
 
 
-def test_the_annotation_shows_mask_and_skeleton(drawn, photograph) -> None:
-    tile = annotation_tile(photograph, drawn[0].records[0])
-    assert all(matches(tile.picture, color).sum() > 20 for color in (MASK, LEFT, RIGHT))
+def test_the_annotation_shows_mask_and_skeleton(drawn, rendered) -> None:
+    tile = annotation_tile(rendered, drawn[0].records[0])
+    assert all(matches(tile.rendered, color).sum() > 20 for color in (MASK, LEFT, RIGHT))
 
 
-def test_a_person_has_four_prompts_and_an_annotation(drawn, photograph) -> None:
-    tiles = person_tiles(photograph, drawn[0].records[0])
-    drawn_prompts = [matches(tile.picture, PROMPT).sum() > 30 for tile in tiles[:4]]
+def test_a_person_has_four_prompts_and_an_annotation(drawn, rendered) -> None:
+    tiles = person_tiles(rendered, drawn[0].records[0])
+    drawn_prompts = [matches(tile.rendered, PROMPT).sum() > 30 for tile in tiles[:4]]
     assert drawn_prompts == [False, True, True, True]
     assert len(tiles) == 5
 

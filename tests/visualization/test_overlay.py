@@ -32,7 +32,7 @@ def test_pixels_outside_the_mask_are_unchanged(image, mask) -> None:
     np.testing.assert_array_equal(result[~mask], np.asarray(image)[~mask])
 
 
-def test_inside_is_the_blend_of_picture_and_colour(image, mask) -> None:
+def test_inside_is_the_blend_of_image_and_colour(image, mask) -> None:
     result = np.asarray(draw_mask(image, mask, color=(10, 200, 30), opacity=0.25, contour=0))
     blend = 0.75 * np.asarray(image, float) + 0.25 * np.array((10, 200, 30))
     assert np.abs(result[mask] - blend[mask]).max() <= 1.5
@@ -57,7 +57,7 @@ def test_empty_mask_changes_nothing(image) -> None:
     np.testing.assert_array_equal(np.asarray(result), np.asarray(image))
 
 
-def test_picture_of_one_pixel() -> None:
+def test_image_of_one_pixel() -> None:
     image = Image.new("RGB", (1, 1), GREY)
     assert draw_mask(image, np.ones((1, 1), bool)).size == (1, 1)
     assert draw_prompt(image, PointPrompt(torch.tensor([0.5, 0.5]))).size == (1, 1)
@@ -97,7 +97,7 @@ def test_box_is_a_frame() -> None:
     assert result.getpixel((70, 120)) == GREY
 
 
-def test_text_stands_above_the_untouched_picture(image) -> None:
+def test_text_stands_above_the_untouched_image(image) -> None:
     result = draw_prompt(image, TextPrompt("the man in the red shirt"))
     strip = result.height - image.height
     assert result.width == image.width

@@ -89,6 +89,6 @@ def test_input_is_left_alone(image, keypoints) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
-def test_any_picture_becomes_rgb(keypoints, mode) -> None:
+def test_any_image_becomes_rgb(keypoints, mode) -> None:
     result = draw_skeleton(Image.new(mode, (1, 1)), keypoints, np.ones(17, bool))
     assert (result.mode, result.size) == ("RGB", (1, 1))

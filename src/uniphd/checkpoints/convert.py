@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from uniphd.checkpoints.official import official_config, to_uniphd
-from uniphd.checkpoints.store import (
+from uniphd.checkpoints.folder import (
     CONFIG_KEY,
     ModelConfig,
     read_run,
     save_folder,
     write_weights,
 )
+from uniphd.checkpoints.official import official_config, to_uniphd
+from uniphd.checkpoints.safety import build_from_checkpoint, require_fit
 from uniphd.checkpoints.swin import swin_options, to_timm_swin
-from uniphd.checkpoints.trust import build_from_checkpoint, require_fit
 from uniphd.errors import CheckpointError
 from uniphd.models.backbone import Backbone
 from uniphd.models.build import build_model

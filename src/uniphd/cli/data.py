@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from uniphd.data.synthetic.scene import World
-from uniphd.data.synthetic.writer import write_folder
 from uniphd.errors import UniPHDError
+from uniphd.synthetic.scene import World
+from uniphd.synthetic.writer import write_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,20 +33,20 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "synth",
         help="draw synthetic people in RefHuman's format",
-        description="Draw photographs of synthetic people with captions, scribbles, masks and "
+        description="Draw images of synthetic people with captions, scribbles, masks and "
         "keypoints, in RefHuman's format. The same options give the same files.",
     )
     command.set_defaults(run=_synth)
     command.add_argument("out", type=Path, metavar="OUT", help="folder to make")
     command.add_argument(
-        "--train", type=int, default=6000, metavar="N", help="photographs (default: %(default)s)"
+        "--train", type=int, default=6000, metavar="N", help="images (default: %(default)s)"
     )
     command.add_argument(
         "--val",
         type=int,
         default=500,
         metavar="N",
-        help="photographs in each of the three validation files (default: %(default)s)",
+        help="images in each of the three validation files (default: %(default)s)",
     )
     command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     command.add_argument(
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_range,
         default=(2, 4),
         metavar="MIN-MAX",
-        help="people per photograph (default: 2-4)",
+        help="people per image (default: 2-4)",
     )
     command.add_argument(
         "--workers", type=int, metavar="K", help="processes that draw (default: one per core)"
@@ -73,7 +73,7 @@ def _synth(options: argparse.Namespace) -> None:
     for name, count in people.items():
         print(f"{options.out / name}: {count} people")
     scenes = options.train + 3 * options.val
-    print(f"{scenes} photographs in {seconds:.1f} s ({scenes / seconds:.0f} per second)")
+    print(f"{scenes} images in {seconds:.1f} s ({scenes / seconds:.0f} per second)")
 
 
 def _size(text: str) -> tuple[int, int]:

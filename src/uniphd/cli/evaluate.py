@@ -10,10 +10,10 @@ from lightning import LightningDataModule, Trainer
 from omegaconf import DictConfig
 from rich import print as rich_print
 
-from uniphd.checkpoints.load import load_model, read_checkpoint
-from uniphd.cli.allocator import keep_freed_memory
-from uniphd.cli.combinations import refuse_quantized_gpu
-from uniphd.cli.configuration import (
+from uniphd.checkpoints.reading import load_model, read_checkpoint
+from uniphd.config.allocator import keep_freed_memory
+from uniphd.config.checks import refuse_quantized_gpu
+from uniphd.config.compose import (
     build,
     build_callbacks,
     config_dir,
@@ -23,8 +23,8 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
-from uniphd.cli.launch import keep_one_log, require_processes
-from uniphd.cli.overrides import explain_overrides
+from uniphd.config.launch import keep_one_log, require_processes
+from uniphd.config.messages import explain_overrides
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report

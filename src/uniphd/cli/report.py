@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from uniphd.analysis.plots import draw_metrics
+from uniphd.analysis.published import published_models
+from uniphd.analysis.run_log import RunError
+from uniphd.analysis.runs import Run, find_runs, read_run
+from uniphd.analysis.table import make_table, to_csv, to_markdown
 from uniphd.errors import UniPHDError
-from uniphd.reports.plots import draw_metrics
-from uniphd.reports.published import published_models
-from uniphd.reports.run_log import RunError
-from uniphd.reports.runs import Run, find_runs, read_run
-from uniphd.reports.table import make_table, to_csv, to_markdown
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="uniphd-report",
         description="Compare finished runs: report.md and report.csv with a row per run, and a "
-        "picture per metric.",
+        "image per metric.",
     )
     parser.add_argument(
         "folders",

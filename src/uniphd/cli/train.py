@@ -14,10 +14,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 from rich import print as rich_print
 
-from uniphd.checkpoints.load import read_checkpoint
-from uniphd.cli.allocator import keep_freed_memory
-from uniphd.cli.combinations import refuse_impossible
-from uniphd.cli.configuration import (
+from uniphd.checkpoints.reading import read_checkpoint
+from uniphd.config.allocator import keep_freed_memory
+from uniphd.config.checks import refuse_impossible
+from uniphd.config.compose import (
     build,
     build_callbacks,
     build_network,
@@ -30,11 +30,11 @@ from uniphd.cli.configuration import (
     require_values,
     silence_noise,
 )
-from uniphd.cli.launch import is_first_process, keep_one_log, require_processes
-from uniphd.cli.multirun import refuse_relaunch, sweep_result
-from uniphd.cli.overrides import explain_overrides
-from uniphd.cli.resolved import resolved, write_resolved
-from uniphd.cli.resuming import checkpoint_to_resume, full_disk_is_an_error, read_to_resume
+from uniphd.config.launch import is_first_process, keep_one_log, require_processes
+from uniphd.config.messages import explain_overrides
+from uniphd.config.resolved import resolved, write_resolved
+from uniphd.config.resume import checkpoint_to_resume, full_disk_is_an_error, read_to_resume
+from uniphd.config.sweeps import refuse_relaunch, sweep_result
 from uniphd.data.loading import PeopleDataModule
 from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
@@ -42,9 +42,9 @@ from uniphd.models.build import build_tokenizer
 from uniphd.models.compilation import compile_parts
 from uniphd.models.uniphd import UniPHD
 from uniphd.ops.backend import resolve_backend
-from uniphd.training.callbacks.exact_resume import ExactResume
 from uniphd.training.callbacks.run_record import RunRecord
-from uniphd.training.checkpoint_io import DurableCheckpointIO
+from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
+from uniphd.training.fault_tolerance.exact_resume import ExactResume
 from uniphd.training.loggers.continued import ContinuedLogs, continue_logs
 from uniphd.training.module import RefHumanModule
 from uniphd.training.processes import explain_lost_processes
@@ -88,7 +88,7 @@ def train(config: DictConfig) -> dict[str, float]:
     if module.results and trainer.is_global_zero:
         rich_print(metrics_table(module.results))
     if trainer.is_global_zero:
-        print(f"Checkpoints, curves and pictures: {config.paths.output_dir}")
+        print(f"Checkpoints, curves and images: {config.paths.output_dir}")
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 

@@ -1,6 +1,6 @@
 """RefHuman annotation files: JSON in, validated records out.
 
-The format is COCO's with one entry of `images` per referred person: the same photograph appears
+The format is COCO's with one entry of `images` per referred person: the same image appears
 under several image ids, each with exactly one annotation and one caption.
 """
 
@@ -16,7 +16,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from uniphd.data.fields import (
+from uniphd.data.masks import Mask, decode_segmentation
+from uniphd.data.problems import OnError, Problem, settle
+from uniphd.data.validation import (
     FieldError,
     is_id,
     parse_area,
@@ -31,8 +33,6 @@ from uniphd.data.fields import (
     require_person,
     shown,
 )
-from uniphd.data.problems import OnError, Problem, settle
-from uniphd.data.segmentation import Mask, decode_segmentation
 from uniphd.errors import AnnotationError
 from uniphd.structures import Size
 
@@ -41,16 +41,16 @@ _Entry: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferredPerson:
-    """One person that a caption refers to, as the file states it (raw pixels of the photograph).
+    """One person that a caption refers to, as the file states it (raw pixels of the image).
 
     Attributes:
-        image_id: unique per referred person, not per photograph.
+        image_id: unique per referred person, not per image.
         annotation_id: unique id of the annotation.
-        file_name: path of the photograph inside the image folder.
-        height: of the photograph, pixels.
-        width: of the photograph, pixels.
+        file_name: path of the image inside the image folder.
+        height: of the image, pixels.
+        width: of the image, pixels.
         caption: the text prompt.
-        bbox: x, y, width, height; at most one pixel of it lies outside of the photograph.
+        bbox: x, y, width, height; at most one pixel of it lies outside of the image.
         area: of the mask in square pixels, COCO's value, which the evaluation uses.
         keypoints: (17, 3) float32 x, y, v with v 0 = not labelled, 1 = hidden, 2 = visible.
         counts: the mask as compressed COCO run lengths, whatever notation the file has.
@@ -74,7 +74,7 @@ class ReferredPerson:
 
     @property
     def size(self) -> Size:
-        """(height, width) of the photograph."""
+        """(height, width) of the image."""
         return self.height, self.width
 
     @property

@@ -18,7 +18,7 @@ _SMALLEST = 32  # sides of the canvas; the backbone's last map has a pixel for s
 
 
 class Collate:
-    """Put pictures top left into a zero canvas and stack what can be stacked.
+    """Put images top left into a zero canvas and stack what can be stacked.
 
     Args:
         tokenize: turns captions into token ids.
@@ -30,16 +30,16 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Batch samples; the canvas is as high and wide as the largest, rounded up to 16.
 
-        It has at least 32 pixels a side. Neighbours that show the same picture share it.
+        It has at least 32 pixels a side. Neighbours that show the same image share it.
 
         Raises:
-            PromptError: a prompt says nothing or points outside of its picture.
+            PromptError: a prompt says nothing or points outside of its image.
         """
         sizes = tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples)
         for sample, size in zip(samples, sizes, strict=True):
             _check_prompt(sample, size)
         height, width = (_round_up(max(sides)) for sides in zip(*sizes, strict=True))
-        different, pictures = _different_images(samples)
+        different, image_index = _different_images(samples)
         images = torch.zeros(len(different), 3, height, width, dtype=torch.uint8)
         padding_mask = torch.ones(len(different), height, width, dtype=torch.bool)
         for row, image in enumerate(different):
@@ -49,7 +49,7 @@ class Collate:
         return Batch(
             images=images,
             padding_mask=padding_mask,
-            pictures=pictures,
+            image_index=image_index,
             sizes=sizes,
             original_sizes=tuple(sample.original_size for sample in samples),
             prompts=batch_prompts([sample.prompt for sample in samples], self.tokenize),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uniphd.data.annotations import ReferredPerson, load_annotations
-from uniphd.data.images import PhotographFolder, verify_images
+from uniphd.data.images import ImageFolder, verify_images
 from uniphd.data.loading import Loading, PeopleDataModule, require_positive
 from uniphd.data.problems import OnError, settle
 from uniphd.errors import ConfigError, ImageError
@@ -29,13 +29,13 @@ class RefHumanDataModule(PeopleDataModule):
         root: folder of the annotation files and of the image folder.
         train_file: annotations to train on.
         val_file: annotations to validate on, or None for none.
-        val_others_file: further people of the same photographs whom nobody refers to, or None.
-        image_folder: of the photographs, inside `root`.
+        val_others_file: further people of the same images whom nobody refers to, or None.
+        image_folder: of the images, inside `root`.
         limit_people: train on this many people, those with the lowest image ids; None for all.
         limit_val_people: validate on this many people, those with the lowest image ids.
-        on_error: "raise" stops before the first step at unusable annotations or photographs; "skip"
+        on_error: "raise" stops before the first step at unusable annotations or images; "skip"
             leaves them out and logs how many.
-        verify_files: whether to read every photograph once at the start; without, a damaged one
+        verify_files: whether to read every image once at the start; without, a damaged one
             stops the run when it is reached.
         loading: the arguments of `PeopleDataModule`.
 
@@ -69,9 +69,9 @@ class RefHumanDataModule(PeopleDataModule):
         self.verify_files = verify_files
 
     @property
-    def read(self) -> PhotographFolder:
-        """Reads the photograph of a record from the image folder."""
-        return PhotographFolder(self.image_folder)
+    def read(self) -> ImageFolder:
+        """Reads the image of a record from the image folder."""
+        return ImageFolder(self.image_folder)
 
     @property
     def validates(self) -> bool:
@@ -83,7 +83,7 @@ class RefHumanDataModule(PeopleDataModule):
 
         Raises:
             AnnotationError: a file or record is not valid.
-            ImageError: a photograph is missing or damaged.
+            ImageError: an image is missing or damaged.
             ConfigError: there is no file to validate on.
         """
         if stage == "validate" and self.val_file is None:
@@ -97,7 +97,7 @@ class RefHumanDataModule(PeopleDataModule):
                 self.val_others = others.records
 
     def _load(self, purpose: str, file: str, limit: int | None) -> tuple[ReferredPerson, ...]:
-        """The valid records of a file, at most `limit` of them, with usable photographs."""
+        """The valid records of a file, at most `limit` of them, with usable images."""
         path = self.root / file
         records = load_annotations(path, self.on_error).records[:limit]
         if self.verify_files:
@@ -107,7 +107,7 @@ class RefHumanDataModule(PeopleDataModule):
             unusable = {image_id for problem in problems for image_id in problem.image_ids}
             records = tuple(person for person in records if person.image_id not in unusable)
         if not records:
-            raise ImageError(f"{path} has no person with a usable photograph; correct the files.")
+            raise ImageError(f"{path} has no person with a usable image; correct the files.")
         subset = "" if limit is None else ", those with the lowest image ids"
         ids = f"image ids {records[0].image_id} to {records[-1].image_id}"
         _logger.info("%s on %d people of %s%s (%s)", purpose, len(records), path, subset, ids)

@@ -1,4 +1,4 @@
-"""One referred person per index: photograph, prompt and target, as the network takes them."""
+"""One referred person per index: image, prompt and target, as the network takes them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.images import ReadPhotograph
+from uniphd.data.images import ReadImage
 from uniphd.data.prompts import DrawPrompt
-from uniphd.data.scene import Scene, image_tensor, make_scene, make_target
+from uniphd.data.sample import Scene, image_tensor, make_scene, make_target
 from uniphd.data.transforms import Transform
 from uniphd.prompts import Prompt
 from uniphd.structures import Size, Target
@@ -30,7 +30,7 @@ class Sample:
         prompt: in pixels of `image`.
         target: of one person.
         image_id: of the annotation file.
-        original_size: (height, width) of the photograph.
+        original_size: (height, width) of the image.
         captions: sentences about the person beside the prompt, each different.
     """
 
@@ -50,15 +50,15 @@ class Draw(NamedTuple):
 
 
 class RefHumanDataset(Dataset[Sample]):
-    """Referred people with their photographs.
+    """Referred people with their images.
 
     A sample depends on (seed, epoch, index) and on nothing else, so any number of workers and a
     resumed run draw the same. `EpochSampler` hands the epoch over with every index.
 
     Args:
         records: the people, in the order of the indices.
-        read: reads their photographs.
-        transform: changes photograph and annotation together.
+        read: reads their images.
+        transform: changes image and annotation together.
         prompt: draws the prompt.
         seed: of every random number.
         captions: how many of the person's sentences, drawn anew, a sample has beside its prompt;
@@ -68,7 +68,7 @@ class RefHumanDataset(Dataset[Sample]):
     def __init__(
         self,
         records: Sequence[ReferredPerson],
-        read: ReadPhotograph,
+        read: ReadImage,
         transform: Transform,
         prompt: DrawPrompt,
         seed: int = 0,
@@ -88,7 +88,7 @@ class RefHumanDataset(Dataset[Sample]):
         """The sample of an epoch and index; a bare index is taken in epoch 0.
 
         Raises:
-            ImageError: the photograph is missing or damaged.
+            ImageError: the image is missing or damaged.
         """
         epoch, index = draw if isinstance(draw, tuple) else Draw(epoch=0, item=draw)
         person = self.records[index]
@@ -150,30 +150,30 @@ class EpochSampler(DistributedSampler[Any]):
         return super().__iter__()
 
 
-class PhotographSampler(EpochSampler):
-    """The same, with the people of a photograph one after the other, so that they share a batch.
+class ImageGroupSampler(EpochSampler):
+    """The same, with the people of an image one after the other, so that they share a batch.
 
-    Asked for several people of one picture, a network sees what only the prompt can explain.
+    Asked for several people of one image, a network sees what only the prompt can explain.
 
     Args:
         dataset: the people.
-        shuffle: whether to permute the photographs, differently in every epoch.
+        shuffle: whether to permute the images, differently in every epoch.
         seed: of the permutation, the same in every process.
     """
 
     def __init__(self, dataset: RefHumanDataset, shuffle: bool, seed: int = 0) -> None:
         super().__init__(dataset, shuffle, seed)
-        photographs: dict[str, list[int]] = {}
+        all_images: dict[str, list[int]] = {}
         for index, person in enumerate(dataset.records):
-            photographs.setdefault(person.file_name, []).append(index)
-        self._photographs = list(photographs.values())
+            all_images.setdefault(person.file_name, []).append(index)
+        self._images = list(all_images.values())
 
     def _order(self) -> Iterator[int]:
         """This process's indices of the whole epoch; neighbouring ones."""
-        order = list(range(len(self._photographs)))
+        order = list(range(len(self._images)))
         if self.shuffle:
-            Random(f"photographs/{self.seed}/{self.epoch}").shuffle(order)
-        people = [index for place in order for index in self._photographs[place]]
+            Random(f"images/{self.seed}/{self.epoch}").shuffle(order)
+        people = [index for place in order for index in self._images[place]]
         people = list(islice(cycle(people), self.total_size))  # every process as many
         first = self.rank * self.num_samples
         return iter(people[first : first + self.num_samples])

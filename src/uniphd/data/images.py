@@ -1,4 +1,4 @@
-"""Photographs of a data set: read as RGB in raw pixel order, and checked before training starts."""
+"""Images of a data set: read as RGB in raw pixel order, and checked before training starts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.fields import MAX_PIXELS
 from uniphd.data.problems import Problem
+from uniphd.data.validation import MAX_PIXELS
 from uniphd.errors import ImageError
 from uniphd.structures import Size
 
@@ -24,19 +24,19 @@ _DRAFT_SCALE = 8  # libjpeg's smallest: the whole stream is parsed and few pixel
 # starts another program (EPS), others unpack without limit, and most of its advisories are theirs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
-_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)  # EXIF: pictures that lie on their side
+_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)  # EXIF: images that lie on their side
 
 
-class ReadPhotograph(Protocol):
-    """Where a data set has its photographs from."""
+class ReadImage(Protocol):
+    """Where a data set has its images from."""
 
     def __call__(self, person: ReferredPerson) -> Image.Image:
-        """Return the photograph of a record as RGB in raw pixel order, of the record's size."""
+        """Return the image of a record as RGB in raw pixel order, of the record's size."""
         ...
 
 
-class PhotographFolder:
-    """Photographs in a folder.
+class ImageFolder:
+    """Images in a folder.
 
     Args:
         folder: where the records' `file_name` starts.
@@ -46,19 +46,19 @@ class PhotographFolder:
         self.folder = Path(folder)
 
     def __call__(self, person: ReferredPerson) -> Image.Image:
-        """Read the photograph of a record.
+        """Read the image of a record.
 
         Raises:
             ImageError: see `read_image`; or a link leads out of the folder.
         """
         try:
-            return read_image(photograph_path(self.folder, person.file_name), person.size)
+            return read_image(image_path(self.folder, person.file_name), person.size)
         except ImageError as error:
             raise ImageError(f"image id {person.image_id}: {error}") from error
 
 
-def photograph_path(folder: Path, file_name: str) -> Path:
-    """The place of a photograph, which is inside of the folder, wherever links lead.
+def image_path(folder: Path, file_name: str) -> Path:
+    """The place of an image, which is inside of the folder, wherever links lead.
 
     The folder itself may be a link.
 
@@ -69,17 +69,17 @@ def photograph_path(folder: Path, file_name: str) -> Path:
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError) as error:  # links in a circle
-        raise ImageError(f"{path} cannot be reached ({error}); replace the photograph.") from error
+        raise ImageError(f"{path} cannot be reached ({error}); replace the image.") from error
     if not inside:
         raise ImageError(
-            f"{path} is a link out of the image folder; put the photograph there, or name the "
+            f"{path} is a link out of the image folder; put the image there, or name the "
             "folder that holds it as data.image_folder."
         )
     return path
 
 
 def read_image(path: Path | str, size: Size | None = None) -> Image.Image:
-    """Read a photograph as RGB without applying its EXIF orientation.
+    """Read an image as RGB without applying its EXIF orientation.
 
     COCO's annotations are in raw pixel coordinates, so a data set must not rotate.
 
@@ -96,7 +96,7 @@ def read_image(path: Path | str, size: Size | None = None) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to 8-bit RGB.
+    """Convert an image of any mode to 8-bit RGB.
 
     Transparent pixels show white, 16-bit greys keep their high byte, CMYK and palettes go by
     Pillow's conversion; floating point has no natural range.
@@ -121,17 +121,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def verify_images(
     people: Iterable[ReferredPerson], folder: Path, workers: int = 8
 ) -> tuple[Problem, ...]:
-    """Check that every photograph exists, has the annotated size and decodes to its end.
+    """Check that every image exists, has the annotated size and decodes to its end.
 
     Each file is read once, JPEGs at an eighth of their size.
 
     Args:
-        people: records whose photographs to check.
+        people: records whose images to check.
         folder: the image folder.
         workers: threads.
 
     Returns:
-        One problem per bad photograph, with the image ids that use it.
+        One problem per bad image, with the image ids that use it.
     """
     image_ids: dict[tuple[str, Size], list[int]] = defaultdict(list)
     for person in people:
@@ -146,9 +146,9 @@ def verify_images(
 
 
 def _flaw(folder: Path, file_name: str, size: Size) -> str | None:
-    """What is wrong with one photograph, or None."""
+    """What is wrong with one image, or None."""
     try:
-        with _opened(photograph_path(folder, file_name), size) as image:
+        with _opened(image_path(folder, file_name), size) as image:
             _require_range(image)
             image.draft(None, (image.width // _DRAFT_SCALE, image.height // _DRAFT_SCALE))
             image.load()
@@ -164,10 +164,10 @@ def _require_range(image: Image.Image) -> None:
 
 @contextmanager
 def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
-    """An opened photograph of the right size; whatever goes wrong inside becomes an ImageError."""
+    """An opened image of the right size; whatever goes wrong inside becomes an ImageError."""
     try:
         if path.exists() and not path.is_file():
-            raise ImageError(f"{path} cannot be read (it is no file); add the photograph.")
+            raise ImageError(f"{path} cannot be read (it is no file); add the image.")
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
@@ -177,25 +177,25 @@ def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
     except ImageError:
         raise
     except FileNotFoundError:
-        raise ImageError(f"{path} does not exist; add the photograph.") from None
+        raise ImageError(f"{path} does not exist; add the image.") from None
     except Image.DecompressionBombError:
         raise ImageError(
-            f"{path} has more than 178 million pixels; scale the photograph down."
+            f"{path} has more than 178 million pixels; scale the image down."
         ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"{path} is no picture of a known format ({', '.join(_FORMATS)}); replace it."
+            f"{path} is no image of a known format ({', '.join(_FORMATS)}); replace it."
         ) from None
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"{path} cannot be read ({reason}); replace the photograph.") from error
+        raise ImageError(f"{path} cannot be read ({reason}); replace the image.") from error
 
 
 def _size_message(path: Path, image: Image.Image, size: Size) -> str:
-    """What to do about a photograph of another size than its annotation has."""
+    """What to do about an image of another size than its annotation has."""
     found, stated = f"{image.width} x {image.height}", f"{size[1]} x {size[0]}"
     turned = image.size == size and image.getexif().get(_ORIENTATION) in _SIDEWAYS
-    advice = "fetch the original photograph"
+    advice = "fetch the original image"
     if turned:
         advice = "annotate its pixels as they are stored, not as EXIF turns them, or store them so"
     return f"{path} has {found} pixels and its annotation says {stated}; {advice}."

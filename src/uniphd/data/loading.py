@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.collate import Collate
-from uniphd.data.dataset import EpochSampler, PhotographSampler, RefHumanDataset, Sample
-from uniphd.data.images import ReadPhotograph
+from uniphd.data.dataset import EpochSampler, ImageGroupSampler, RefHumanDataset, Sample
+from uniphd.data.images import ReadImage
 from uniphd.data.prompts import DrawPrompt, FixedPrompt
 from uniphd.data.resumable import ResumableLoader, leave_stopping_to_the_main_process
 from uniphd.data.transforms import Transform
@@ -46,7 +46,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
     """Training with drawn prompts, validation once per kind of prompt.
 
     A subclass fills `train_records` and `val_records` in its `setup` and says where their
-    photographs are.
+    images are.
 
     In a distributed run each process reads its share (see `EpochSampler`); in the last validation
     batch a few people may appear in two processes, so count every image id once.
@@ -63,7 +63,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         persistent_workers: whether the training's workers outlive the epoch. (The validation's
             never do: there are as many loaders as kinds of prompt.)
         val_prompts: kinds to validate, one loader each, in this order.
-        together: whether the people of a photograph share a training batch.
+        together: whether the people of an image share a training batch.
         captions: sentences about every person of the training beside the prompt; only the grounding
             loss reads them.
         seed: of the order, the augmentation and the prompts.
@@ -71,7 +71,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
     Attributes:
         train_records: people to train on, after `setup`.
         val_records: people to validate on, after `setup`; the evaluation's ground truth.
-        val_others: people of the same photographs whom nobody refers to, for referring accuracy.
+        val_others: people of the same images whom nobody refers to, for referring accuracy.
 
     Raises:
         ConfigError: a batch size below 1, a negative number of captions, no or an unknown kind of
@@ -120,8 +120,8 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def read(self) -> ReadPhotograph:
-        """Reads the photograph of a record."""
+    def read(self) -> ReadImage:
+        """Reads the image of a record."""
 
     @property
     def validates(self) -> bool:
@@ -138,7 +138,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
             self.seed,
             self.captions,
         )
-        order = PhotographSampler if self.together else EpochSampler
+        order = ImageGroupSampler if self.together else EpochSampler
         sampler = order(dataset, shuffle=True, seed=self.seed)
         return self._loader(dataset, self.batch_size, sampler, self.persistent_workers)
 

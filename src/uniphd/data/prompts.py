@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from uniphd.data.scene import Scene
+from uniphd.data.sample import Scene
 from uniphd.data.scribbles import draw_scribble, on_mask
 from uniphd.errors import ConfigError
 from uniphd.prompts import (
@@ -128,14 +128,14 @@ def draw_prompt(scene: Scene, kind: PromptKind, random: Random, box_jitter: floa
 
 
 def _first_scribble(scene: Scene) -> Tensor:
-    """The first scribble (12, 2), clamped to the picture and rounded down (official release)."""
+    """The first scribble (12, 2), clamped to the image and rounded down (official release)."""
     height, width = scene.size
     last = torch.tensor([width - 1, height - 1])
     return torch.minimum(scene.scribbles[0], last).clamp(min=0).floor()
 
 
 def _jitter(scene: Scene, random: Random, amount: float) -> Tensor:
-    """The box (4,) with every side moved at random, inside the picture."""
+    """The box (4,) with every side moved at random, inside the image."""
     height, width = scene.size
     box = scene.box[0]
     extent = (box[2:] - box[:2]).repeat(2)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from uniphd.data.fields import SCRIBBLE_POINTS
+from uniphd.data.validation import SCRIBBLE_POINTS
 
 _CURVE_STEPS = 100  # of which every twelfth part is kept: floor(k * 100 / 12), k = 1..12
 _CONTROL_POINTS = 4
@@ -55,7 +55,7 @@ def draw_scribbles(
 
 def _eroded_pixels(window: npt.NDArray[np.uint8], erosion: int) -> npt.NDArray[np.intp]:
     """Flat places of the pixels that an erosion by a square leaves."""
-    # Outside of the window counts as person: the border of the picture does not erode.
+    # Outside of the window counts as person: the border of the image does not erode.
     return np.flatnonzero(ndimage.minimum_filter(window, erosion, mode="constant", cval=1))
 
 
@@ -115,7 +115,7 @@ def _stroke_inside(
 
 
 def _extent(mask: npt.NDArray[np.uint8], margin: int) -> tuple[slice, slice]:
-    """Rows and columns of the mask's bounding box, with a margin inside the picture."""
+    """Rows and columns of the mask's bounding box, with a margin inside the image."""
     slices = []
     for axis in (1, 0):
         used = np.flatnonzero(mask.any(axis=axis))

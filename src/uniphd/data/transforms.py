@@ -1,4 +1,4 @@
-"""Preprocessing: what happens to a photograph and its annotation before the network sees them.
+"""Preprocessing: what happens to an image and its annotation before the network sees them.
 
 Every number comes from RefHuman's official release, which follows DETR. Random numbers come only
 from the generator in the call, so that a draw depends on nothing else.
@@ -13,12 +13,12 @@ from dataclasses import replace
 from random import Random
 from typing import Protocol
 
-from uniphd.data.scene import Scene, crop, flip, resize, resized_size
+from uniphd.data.sample import Scene, crop, flip, resize, resized_size
 from uniphd.errors import ConfigError
 
 _CROP_ATTEMPTS = 10
 
-# Pixels of the longer side before a crop: no photograph comes near, and a panorama of 3,000 to 1
+# Pixels of the longer side before a crop: no image comes near, and a panorama of 3,000 to 1
 # would otherwise be enlarged to a billion pixels.
 _LONGEST_BEFORE_CROP = 8_192
 

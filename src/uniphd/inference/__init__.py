@@ -1,1 +1,1 @@
-"""From predictions to people in the photograph's pixels."""
+"""From predictions to people in the image's pixels."""

@@ -1,4 +1,4 @@
-"""From the network's numbers to answers in the photograph's own pixels.
+"""From the network's numbers to answers in the image's own pixels.
 
 Shapes: B images, Q queries, T answers per image, K = 17 keypoints.
 """
@@ -37,7 +37,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers for one image, best first, in pixels of the photograph as it is in its file.
+    """The answers for one image, best first, in pixels of the image as it is in its file.
 
     Attributes:
         scores: (T,) in [0, 1].
@@ -86,14 +86,14 @@ def postprocess(
     sizes: Sequence[Size],
     original_sizes: Sequence[Size],
 ) -> list[Answers]:
-    """Scale the ranked queries' predictions to the photographs.
+    """Scale the ranked queries' predictions to the images.
 
     Args:
         prediction: the final layer's.
         ranking: which queries, in which order.
         mask_logits: (B, T, H, W) of the ranked queries on the padded canvas; None without masks.
-        sizes: (h, w) of every picture inside the canvas.
-        original_sizes: (h, w) of every photograph.
+        sizes: (h, w) of every image inside the canvas.
+        original_sizes: (h, w) of every image.
     """
     queries = ranking.queries
     boxes = box_convert(_select(prediction.boxes, queries), "cxcywh", "xyxy")
@@ -118,16 +118,16 @@ def postprocess(
 
 
 def resize_masks(logits: Tensor, size: Size, original_size: Size) -> Tensor:
-    """Cut the padding off, resize the logits to the photograph and threshold: (T, H, W) bool.
+    """Cut the padding off, resize the logits to the image and threshold: (T, H, W) bool.
 
     Args:
         logits: (T, H, W) on the padded canvas.
-        size: (h, w) of the picture inside the canvas.
-        original_size: (h, w) of the photograph.
+        size: (h, w) of the image inside the canvas.
+        original_size: (h, w) of the image.
     """
     height, width = size
-    picture = logits[None, :, :height, :width].float()
-    resized = F.interpolate(picture, size=original_size, mode="bilinear", align_corners=False)[0]
+    image = logits[None, :, :height, :width].float()
+    resized = F.interpolate(image, size=original_size, mode="bilinear", align_corners=False)[0]
     # Not `logits > 0`: below 6e-8 the sigmoid rounds to exactly one half, which is background.
     return resized.sigmoid() > 0.5
 

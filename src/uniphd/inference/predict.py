@@ -14,7 +14,7 @@ def predict_answers(model: UniPHD, batch: Batch, top_k: int) -> list[Answers]:
 
     Args:
         model: in evaluation mode, on the batch's device.
-        batch: pictures and prompts; targets are not looked at.
+        batch: images and prompts; targets are not looked at.
         top_k: answers per prompt; a query may appear twice, as in the official evaluation.
     """
     with torch.inference_mode():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from uniphd.errors import ConfigError
 from uniphd.losses.boxes import box_l1_loss, giou_loss
-from uniphd.losses.classification import class_loss
+from uniphd.losses.focal import class_loss
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss, visibility_loss
 from uniphd.losses.masks import dice_loss, half_resolution, mask_focal_loss
 from uniphd.losses.matcher import HungarianMatcher, Match

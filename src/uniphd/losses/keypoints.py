@@ -1,7 +1,7 @@
 """Keypoint losses: L1, object keypoint similarity (OKS) and visibility.
 
 Every function broadcasts over leading axes, so the same ones are the matcher's pairwise costs.
-K = 17 keypoints; coordinates are fractions of the picture, `visibility` is 1 where a keypoint is
+K = 17 keypoints; coordinates are fractions of the image, `visibility` is 1 where a keypoint is
 labelled and 0 elsewhere.
 """
 
@@ -39,7 +39,7 @@ def object_keypoint_similarity(
     """COCO's OKS: mean over the labelled keypoints of exp(-d² / (2 area (2 sigma)²)).
 
     Distances are in fractions of the width and of the height, and the area is a fraction of the
-    picture, as in the official release; for pictures that are not square this is not COCO's number.
+    image, as in the official release; for images that are not square this is not COCO's number.
 
     Args:
         predicted: (..., K, 2).

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from uniphd.losses.classification import ALPHA, GAMMA
+from uniphd.losses.focal import ALPHA, GAMMA
 from uniphd.losses.precision import at_least_float32
 
 _SMOOTH = 1.0  # official release: keeps the dice ratio defined for two empty masks

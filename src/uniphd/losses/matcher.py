@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from uniphd.losses.boxes import box_l1_loss, giou_loss
-from uniphd.losses.classification import pairwise_class_cost
+from uniphd.losses.focal import pairwise_class_cost
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss
 from uniphd.losses.masks import pairwise_dice_loss, pairwise_mask_focal_loss
 from uniphd.losses.precision import without_autocast

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor, distributed
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.segmentation import decode_segmentation
+from uniphd.data.masks import decode_segmentation
 from uniphd.errors import AnnotationError
 from uniphd.inference.postprocess import Answers
 from uniphd.keypoints import NUM_KEYPOINTS
@@ -52,7 +52,7 @@ class RefHumanEvaluator:
 
     Args:
         people: the annotated people to find; every image id once.
-        others: annotated people of the same photographs who are not to be found; an answer that
+        others: annotated people of the same images who are not to be found; an answer that
             shows one of them is wrong for referring accuracy.
     """
 
@@ -96,7 +96,7 @@ class RefHumanEvaluator:
         """All metrics as fractions, NaN where undefined; synchronises the processes first.
 
         Masks' metrics are NaN for a model that gives none. The referring accuracy is NaN where no
-        photograph has two or more people under evaluation.
+        image has two or more people under evaluation.
         """
         self.synchronize()
         people = list(self._people.values())

@@ -18,7 +18,7 @@ def keypoint_similarity(
     """OKS of every predicted pose with every annotated one, as `COCOeval.computeOks` has it.
 
     It is the mean over a person's labelled keypoints, hidden ones included, of
-    exp(-d² / (2 area (2 sigma)²)), in pixels of the photograph.
+    exp(-d² / (2 area (2 sigma)²)), in pixels of the image.
 
     Args:
         predicted: (R, 17, 2) or more columns, pixels (x, y); NaN is never similar.

@@ -1,11 +1,11 @@
 """Referring accuracy: does the best answer show the person meant, or another one beside them?
 
-A record is one image id: a prompt for one person. The records of one photograph share its
+A record is one image id: a prompt for one person. The records of one image share its
 `file_name`; records with the same mask and keypoints refer to the same person in different words.
-Only photographs with two or more annotated people count, and a record without an answer is wrong.
-"Others" are annotated people of the photographs whom no prompt under evaluation refers to.
+Only images with two or more annotated people count, and a record without an answer is wrong.
+"Others" are annotated people of the images whom no prompt under evaluation refers to.
 
-Shapes: R records and P people of one photograph.
+Shapes: R records and P people of one image.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ ACCURATE = 0.5
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """Who is annotated in a photograph and who is asked for.
+class ImageInstances:
+    """Who is annotated in an image and who is asked for.
 
     Attributes:
         records: the R prompts.
@@ -45,7 +45,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How well the best answers to a photograph's records fit each of its people.
+    """How well the best answers to an image's records fit each of its people.
 
     Attributes:
         overlaps: (R, P) in [0, 1], IoU or OKS; 0 for a record without an answer.
@@ -85,11 +85,11 @@ def mask_referring(
 
     Args:
         records: all that are under evaluation.
-        masks: compressed run lengths of the best answer by image id, as large as the photograph.
+        masks: compressed run lengths of the best answer by image id, as large as the image.
         others: people whom nobody asks for.
     """
-    photographs = [photo for photo in group_by_photograph(records, others) if len(photo.people) > 1]
-    return summarize_confusions([_mask_confusion(photo, masks) for photo in photographs])
+    images = [image for image in group_by_image(records, others) if len(image.people) > 1]
+    return summarize_confusions([_mask_confusion(image, masks) for image in images])
 
 
 def pose_referring(
@@ -108,11 +108,11 @@ def pose_referring(
         mean_OKS: over the records of people with labelled keypoints, also of those who are alone.
         pose_pick, pose_referring_acc, pose_swap: see `summarize_confusions`.
     """
-    photographs = group_by_photograph(
+    images = group_by_image(
         [record for record in records if record.num_keypoints],
         [person for person in others if person.num_keypoints],
     )
-    confusions = [_pose_confusion(photo, keypoints) for photo in photographs]
+    confusions = [_pose_confusion(image, keypoints) for image in images]
     own = [value for confusion in confusions for value in confusion.own.tolist()]
     accuracy = summarize_confusions(confusions)
     return {
@@ -121,8 +121,8 @@ def pose_referring(
     }
 
 
-def summarize_confusions(photographs: Sequence[Confusion]) -> dict[str, float]:
-    """Fractions over the photographs with at least two people; NaN where there is none.
+def summarize_confusions(images: Sequence[Confusion]) -> dict[str, float]:
+    """Fractions over the images with at least two people; NaN where there is none.
 
     Returns:
         pick: share of records whose answer overlaps the person meant strictly more than anybody
@@ -132,12 +132,12 @@ def summarize_confusions(photographs: Sequence[Confusion]) -> dict[str, float]:
             records, where people are described in several ways; NaN where nobody is paired). An
             answer that does not depend on the prompt gets none of them.
     """
-    shared = [photo for photo in photographs if photo.overlaps.shape[1] > 1]
-    samples = sum(len(photo.referred) for photo in shared) or math.nan
-    pairs = sum(int(photo.pairs.sum()) for photo in shared) or math.nan
-    picked = [photo.picked for photo in shared]
-    accurate = [p & (photo.own >= ACCURATE) for p, photo in zip(picked, shared, strict=True)]
-    both = [np.outer(p, p) & photo.pairs for p, photo in zip(picked, shared, strict=True)]
+    shared = [image for image in images if image.overlaps.shape[1] > 1]
+    samples = sum(len(image.referred) for image in shared) or math.nan
+    pairs = sum(int(image.pairs.sum()) for image in shared) or math.nan
+    picked = [image.picked for image in shared]
+    accurate = [p & (image.own >= ACCURATE) for p, image in zip(picked, shared, strict=True)]
+    both = [np.outer(p, p) & image.pairs for p, image in zip(picked, shared, strict=True)]
     return {
         "pick": sum(int(p.sum()) for p in picked) / samples,
         "referring_acc": sum(int(a.sum()) for a in accurate) / samples,
@@ -145,53 +145,55 @@ def summarize_confusions(photographs: Sequence[Confusion]) -> dict[str, float]:
     }
 
 
-def group_by_photograph(
+def group_by_image(
     records: Sequence[ReferredPerson], others: Sequence[ReferredPerson] = ()
-) -> list[Photograph]:
-    """Put the people of each photograph together and find out who is the same person."""
+) -> list[ImageInstances]:
+    """Put the people of each image together and find out who is the same person."""
     groups: dict[Any, list[ReferredPerson]] = defaultdict(list)
     bystanders: dict[Any, list[ReferredPerson]] = defaultdict(list)
     for record in records:
         groups[record.file_name, record.size].append(record)
     for person in others:
         bystanders[person.file_name, person.size].append(person)
-    return [_photograph(group, bystanders[key]) for key, group in groups.items()]
+    return [_image_instances(group, bystanders[key]) for key, group in groups.items()]
 
 
-def _photograph(records: Sequence[ReferredPerson], others: Sequence[ReferredPerson]) -> Photograph:
+def _image_instances(
+    records: Sequence[ReferredPerson], others: Sequence[ReferredPerson]
+) -> ImageInstances:
     people: dict[Any, ReferredPerson] = {}
     for person in (*records, *others):
         people.setdefault(_identity(person), person)
     places = {identity: place for place, identity in enumerate(people)}
     referred = np.array([places[_identity(record)] for record in records], dtype=np.intp)
-    return Photograph(tuple(records), tuple(people.values()), referred)
+    return ImageInstances(tuple(records), tuple(people.values()), referred)
 
 
 def _identity(person: ReferredPerson) -> tuple[bytes, bytes]:
     return person.counts, person.keypoints.tobytes()
 
 
-def _mask_confusion(photograph: Photograph, masks: Mapping[int, str]) -> Confusion:
-    people = [person.segmentation for person in photograph.people]
-    overlaps = np.zeros((len(photograph.records), len(people)))
-    answered = [i for i, record in enumerate(photograph.records) if record.image_id in masks]
+def _mask_confusion(image: ImageInstances, masks: Mapping[int, str]) -> Confusion:
+    people = [person.segmentation for person in image.people]
+    overlaps = np.zeros((len(image.records), len(people)))
+    answered = [i for i, record in enumerate(image.records) if record.image_id in masks]
     if answered:
         answers = [
             {"size": list(record.size), "counts": masks[record.image_id]}
-            for record in (photograph.records[i] for i in answered)
+            for record in (image.records[i] for i in answered)
         ]
         overlaps[answered] = coco_mask.iou(answers, people, [False] * len(people))
-    return Confusion(overlaps, photograph.referred)
+    return Confusion(overlaps, image.referred)
 
 
 def _pose_confusion(
-    photograph: Photograph, keypoints: Mapping[int, npt.NDArray[np.float64]]
+    image: ImageInstances, keypoints: Mapping[int, npt.NDArray[np.float64]]
 ) -> Confusion:
     missed = np.full((NUM_KEYPOINTS, 2), np.nan)
-    answers = [keypoints.get(record.image_id, missed)[:, :2] for record in photograph.records]
+    answers = [keypoints.get(record.image_id, missed)[:, :2] for record in image.records]
     overlaps = keypoint_similarity(
         np.stack(answers),
-        np.stack([person.keypoints for person in photograph.people]),
-        np.array([person.area for person in photograph.people]),
+        np.stack([person.keypoints for person in image.people]),
+        np.array([person.area for person in image.people]),
     )
-    return Confusion(overlaps, photograph.referred)
+    return Confusion(overlaps, image.referred)

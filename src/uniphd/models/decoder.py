@@ -28,7 +28,7 @@ WithinAttention: TypeAlias = Literal["graph", "plain", "none"]
 
 
 class DecoderLayer(nn.Module):
-    """Attention across groups, to the picture, and within the group along a learned graph.
+    """Attention across groups, to the image, and within the group along a learned graph.
 
     The keypoints' position encoding is added to the keypoint slots themselves, twice, so that the
     residual connections carry it too (official release). Arguments and errors as for `PoseDecoder`.
@@ -122,7 +122,7 @@ class DecoderLayer(nn.Module):
         shapes: Sequence[Size],
         padding: Tensor,
     ) -> Tensor:
-        """Every slot looks at the picture around its own reference."""
+        """Every slot looks at the image around its own reference."""
         groups = add_to_keypoints(groups, positions)
         update = self.cross_attention(
             groups.flatten(1, 2), reference.flatten(1, 2), memory, shapes, padding

@@ -1,4 +1,4 @@
-"""Deformable encoder: the fused picture tokens of all levels refine each other.
+"""Deformable encoder: the fused image tokens of all levels refine each other.
 
 Shapes: B images, S tokens over the L levels, C channels.
 """
@@ -98,7 +98,7 @@ class DeformableEncoder(nn.Module):
             positions: (B, S, C) sine encodings, without the level embedding.
             shapes: (h, w) of the levels.
             padding: (B, S) bool, True on padding.
-            valid_ratios: (B, L, 2) share of every level's (width, height) that is picture.
+            valid_ratios: (B, L, 2) share of every level's (width, height) that is image.
 
         Returns:
             The memory (B, S, C).

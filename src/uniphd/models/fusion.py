@@ -1,6 +1,6 @@
-"""Multimodal fusion: every picture token looks at the prompt once, before the encoder.
+"""Multimodal fusion: every image token looks at the prompt once, before the encoder.
 
-Shapes: B prompts, each with its picture, S picture tokens of all levels, C channels.
+Shapes: B prompts, each with its image, S image tokens of all levels, C channels.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from uniphd.prompts import PromptBatch
 # On synthetic people sentences from scratch are learned in a third of the steps that a gain of 1
 # takes; twelve times the mean is the sum over the tokens of a usual sentence.
 _GAIN = 12.0
-_PRIOR_LOGIT = -2.0  # a person covers about a tenth of a picture's tokens
+_PRIOR_LOGIT = -2.0  # a person covers about a tenth of an image's tokens
 
 
 @dataclass(frozen=True)
 class FusedTokens:
-    """What a fusion makes of the picture's tokens.
+    """What a fusion makes of the image's tokens.
 
     Attributes:
         tokens: (B, S, C) updated.
@@ -38,7 +38,7 @@ class FusedTokens:
 
 
 class NoFusion(nn.Module):
-    """The picture's tokens as they are: for measuring what a fusion is worth."""
+    """The image's tokens as they are: for measuring what a fusion is worth."""
 
     gives_grounding: ClassVar[bool] = False
 
@@ -58,7 +58,7 @@ class PromptFusion(nn.Module):
     Args:
         hidden_dim: C.
         num_heads: attention heads.
-        position_in_queries: add the picture tokens' position encoding to the attention's queries,
+        position_in_queries: add the image tokens' position encoding to the attention's queries,
             so that they can compare their place with the prompt's; not so in the official release.
 
     Attributes:
@@ -78,7 +78,7 @@ class PromptFusion(nn.Module):
     def forward(
         self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
     ) -> FusedTokens:
-        """Update the picture's tokens.
+        """Update the image's tokens.
 
         Args:
             visual: (B, S, C) tokens of all levels.
@@ -113,7 +113,7 @@ class PromptFusion(nn.Module):
 
 
 class ProductFusion(PromptFusion):
-    """`v + attention(...) + D(relu(h))` with the product `h` of a picture token and the prompt.
+    """`v + attention(...) + D(relu(h))` with the product `h` of an image token and the prompt.
 
     Grounding logits are read from `h`. Text and positional prompts have a `PromptProduct` each:
     with one for both, sentences were learned more slowly beside the other prompts.
@@ -137,7 +137,7 @@ class ProductFusion(PromptFusion):
     def forward(
         self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
     ) -> FusedTokens:
-        """Update the picture's tokens and say which the referred person covers; see the base."""
+        """Update the image's tokens and say which the referred person covers; see the base."""
         fused = super().forward(visual, positions, prompt, prompts)
         placed = visual + positions
         mean = mean_over_tokens(prompt.tokens, prompt.padding)
@@ -154,24 +154,24 @@ class ProductFusion(PromptFusion):
         return FusedTokens(fused.tokens + self.output(F.relu(product)), logits.squeeze(2))
 
     def ground(
-        self, visual: Tensor, positions: Tensor, captions: PromptTokens, pictures: Tensor
+        self, visual: Tensor, positions: Tensor, captions: PromptTokens, images: Tensor
     ) -> Tensor:
-        """Grounding logits (N, S) of N sentences, each for its picture; no token is updated.
+        """Grounding logits (N, S) of N sentences, each for its image; no token is updated.
 
         Args:
-            visual: (P, S, C) tokens of P pictures.
+            visual: (P, S, C) tokens of P images.
             positions: (P, S, C) their position encoding.
             captions: N encoded sentences.
-            pictures: (N,) index of every sentence's picture.
+            images: (N,) index of every sentence's image.
         """
         mean = mean_over_tokens(captions.tokens, captions.padding)
-        return self.text_product.ground(visual + positions, mean, pictures)
+        return self.text_product.ground(visual + positions, mean, images)
 
 
 class PromptProduct(nn.Module):
-    """`h = A(x) * 12 B(p)` of picture tokens x and a prompt's vector p, and `C(h)`.
+    """`h = A(x) * 12 B(p)` of image tokens x and a prompt's vector p, and `C(h)`.
 
-    The product lets one vector choose channels of every picture token, as in low-rank bilinear
+    The product lets one vector choose channels of every image token, as in low-rank bilinear
     pooling (Kim et al., arXiv 1610.04325); `C(h)` are grounding logits, which start as a scaled dot
     product of the prompt with every token and with few tokens covered.
 
@@ -193,15 +193,15 @@ class PromptProduct(nn.Module):
         product: Tensor = self.visual_factor(tokens) * factor.unsqueeze(1)
         return product
 
-    def ground(self, tokens: Tensor, prompt: Tensor, pictures: Tensor) -> Tensor:
-        """The logits (N, S) alone, of prompts (N, C) for tokens (P, S, C) of their pictures (N,).
+    def ground(self, tokens: Tensor, prompt: Tensor, images: Tensor) -> Tensor:
+        """The logits (N, S) alone, of prompts (N, C) for tokens (P, S, C) of their images (N,).
 
-        No product is kept: every prompt meets every picture in one matrix product.
+        No product is kept: every prompt meets every image in one matrix product.
         """
         chosen = _GAIN * self.prompt_factor(prompt) * self.grounding.weight
         logits = torch.einsum("psc,nc->nps", self.visual_factor(tokens), chosen)
-        of_picture = logits[torch.arange(len(prompt), device=logits.device), pictures]
-        return of_picture + self.grounding.bias
+        of_image = logits[torch.arange(len(prompt), device=logits.device), images]
+        return of_image + self.grounding.bias
 
 
 def _per_kind(

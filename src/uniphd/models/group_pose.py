@@ -17,7 +17,7 @@ from uniphd.structures import Size
 
 
 class GroupPoseLayer(DecoderLayer):
-    """Attention within groups, across groups, then to the picture, and one feed-forward block.
+    """Attention within groups, across groups, then to the image, and one feed-forward block.
 
     Where UniPHD's layer ends with a group's slots telling each other what they saw, this one starts
     with it. `within_attention` is "plain" in GroupPose; arguments and errors as for `DecoderLayer`.

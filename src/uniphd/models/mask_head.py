@@ -46,9 +46,9 @@ class MaskHead(nn.Module):
         """Mask channels at stride 8.
 
         Args:
-            features: the picture.
+            features: the image.
             embedding: (B, N, C) instance slots of the queries.
-            centre: (B, N, 2) reference centres, fractions of the picture.
+            centre: (B, N, 2) reference centres, fractions of the image.
 
         Returns:
             (B, N, G, h8, w8).
@@ -111,7 +111,7 @@ class RefinementStep(nn.Module):
     """Add two 3x3 convolutions of [mask channels, backbone map] to the mask channels.
 
     The first convolution is linear in its two inputs, so the backbone map's part is computed once
-    for a picture rather than once per query.
+    for an image rather than once per query.
     """
 
     def __init__(self, feature_dim: int) -> None:
@@ -134,7 +134,7 @@ class RefinementStep(nn.Module):
 def relative_coordinates(features: MaskFeatures, centre: Tensor) -> Tensor:
     """Centre minus pixel location (B, N, 2, h8 * w8) in pixels, x first, in float32.
 
-    The centre is scaled by the unpadded picture (official release).
+    The centre is scaled by the unpadded image (official release).
     """
     height, width = features.memory.shape[-2:]
     locations = pixel_centres((height, width), centre.device).flatten(0, 1) * _STRIDE

@@ -1,7 +1,7 @@
 """Typed values inside the network, and its predictions.
 
-Shapes: B prompts, each with its picture, S tokens over the L levels, Q queries, C channels, K = 17
-keypoints. Coordinates are fractions of the picture.
+Shapes: B prompts, each with its image, S tokens over the L levels, Q queries, C channels, K = 17
+keypoints. Coordinates are fractions of the image.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SelectionPrediction:
 
 @dataclass(frozen=True)
 class TokenProposals:
-    """What query selection makes of every picture token, before it chooses any.
+    """What query selection makes of every image token, before it chooses any.
 
     Attributes:
         features: (B, S, C) normalised, what classes and poses are read from.
@@ -73,7 +73,7 @@ class KeypointMapPrediction:
     Attributes:
         logits: (B, K, N) float32, row by row; -inf on padding.
         centres: (B, N, 2) the cells' (x, y).
-        extent: (B, 2) columns and rows of the cells inside the picture.
+        extent: (B, 2) columns and rows of the cells inside the image.
         shape: (rows, columns) of the cells.
     """
 
@@ -85,13 +85,13 @@ class KeypointMapPrediction:
 
 @dataclass(frozen=True)
 class MaskFeatures:
-    """What the mask head needs of the picture.
+    """What the mask head needs of the image.
 
     Attributes:
         memory: (B, C, h8, w8) sum of the encoder's memory levels at stride 8.
         stride8: (B, C8, h8, w8) backbone map.
         stride4: (B, C4, h4, w4) backbone map.
-        sizes: (h, w) of every picture inside the padded canvas.
+        sizes: (h, w) of every image inside the padded canvas.
     """
 
     memory: Tensor
@@ -102,7 +102,7 @@ class MaskFeatures:
 
 @dataclass(frozen=True)
 class GroundingPrediction:
-    """What the fusion says about every picture token: does the referred person cover it?
+    """What the fusion says about every image token: does the referred person cover it?
 
     Attributes:
         logits: (B + N, S), level after level: of the prompts, then of N captions beside them.
@@ -121,18 +121,18 @@ class GroundingPrediction:
 
 @dataclass(frozen=True)
 class FusedFeatures:
-    """The pictures after they have met their prompts, before the encoder.
+    """The images after they have met their prompts, before the encoder.
 
     Attributes:
         tokens: (B, S, C) fused tokens of all levels.
         positions: (B, S, C) their position encoding.
         padding: (B, S) bool, True on padding.
-        valid_ratios: (B, L, 2) share of every level's (width, height) that is picture.
+        valid_ratios: (B, L, 2) share of every level's (width, height) that is image.
         shapes: (h, w) of the levels.
         summary: (B, C) the prompts' vectors.
         stride8: (B, C8, h8, w8) backbone map.
         stride4: (B, C4, h4, w4) backbone map.
-        sizes: (h, w) of every picture inside the padded canvas.
+        sizes: (h, w) of every image inside the padded canvas.
         grounding: None where the fusion makes none.
     """
 
@@ -157,7 +157,7 @@ class Predictions:
         selection: the encoder's prediction for the selected tokens.
         mask_features: input of `UniPHD.mask_head`.
         proposals: all tokens that queries are selected from.
-        grounding: the fusion's answer per picture token; None where the fusion makes none.
+        grounding: the fusion's answer per image token; None where the fusion makes none.
         keypoint_maps: None where the network has none.
     """
 

@@ -64,7 +64,7 @@ class PromptEncoder(nn.Module):
         dropout: after every projection; 0.1 in the official release.
         position_in_values: add a learned projection of the position encoding to the tokens of
             points, scribbles and boxes, and with them to their summary. As published a position is
-            only in an attention's key: one point gives one key, so every picture token reads the
+            only in an attention's key: one point gives one key, so every image token reads the
             same value, and where the point is shows only in what the features there look like.
     """
 
@@ -94,7 +94,7 @@ class PromptEncoder(nn.Module):
             prompts: one prompt per image.
             features: (B, D, h, w) stride-16 backbone map.
             positions: (B, C, h, w) its position encoding.
-            canvas: (height, width) of the padded pictures, in pixels.
+            canvas: (height, width) of the padded images, in pixels.
         """
         groups: list[tuple[list[int], PromptTokens]] = []
         if rows := prompts.rows("text"):
@@ -111,7 +111,7 @@ class PromptEncoder(nn.Module):
         return _merge(groups)
 
     def encode_text(self, prompts: PromptBatch) -> PromptTokens:
-        """Encode the sentences among the prompts, which need no picture."""
+        """Encode the sentences among the prompts, which need no image."""
         hidden, sentence = self.text_encoder(prompts.input_ids, prompts.attention_mask)
         padding = prompts.attention_mask == 0
         return PromptTokens(

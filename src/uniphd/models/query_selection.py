@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.models.encoder import pixel_centres
-from uniphd.models.keypoint_maps import KeypointMaps
+from uniphd.models.heatmaps import KeypointMaps
 from uniphd.models.layers import MLP, MlpInit
 from uniphd.models.outputs import KeypointMapPrediction, SelectionPrediction, TokenProposals
 from uniphd.structures import Size
@@ -160,7 +160,7 @@ class QuerySelection(nn.Module):
             centres: (..., 2) likewise.
 
         Returns:
-            (..., K, 2) keypoints as fractions of the picture.
+            (..., K, 2) keypoints as fractions of the image.
         """
         offsets = self.keypoint_mlp(features).unflatten(-1, (NUM_KEYPOINTS, 2)).float()
         keypoints: Tensor = (centres.unsqueeze(-2) + offsets).sigmoid()

@@ -1,8 +1,8 @@
-"""UniPHD: one referred person's pose and mask from a picture and a prompt.
+"""UniPHD: one referred person's pose and mask from an image and a prompt.
 
 "Referring Human Pose and Mask Estimation in the Wild" (NeurIPS 2024), figure 3, top to bottom.
 
-Shapes: P pictures, B prompts, H x W the padded canvas, C channels, S tokens over the L levels, Q
+Shapes: P images, B prompts, H x W the padded canvas, C channels, S tokens over the L levels, Q
 queries.
 """
 
@@ -20,7 +20,6 @@ from uniphd.models.backbone import Backbone
 from uniphd.models.channel_mapper import ChannelMapper
 from uniphd.models.decoder import PoseDecoder
 from uniphd.models.encoder import DeformableEncoder
-from uniphd.models.evidence import GroundingEvidence
 from uniphd.models.fusion import NoFusion, ProductFusion, PromptFusion
 from uniphd.models.heads import PERSON, PredictionHeads
 from uniphd.models.mask_head import MaskHead, sum_levels
@@ -34,6 +33,7 @@ from uniphd.models.outputs import (
 from uniphd.models.position import sine_position_2d
 from uniphd.models.prompt_encoder import PromptEncoder
 from uniphd.models.query_selection import QuerySelection
+from uniphd.models.rescoring import GroundingEvidence
 from uniphd.prompts import PromptBatch
 from uniphd.structures import Captions, Size
 
@@ -42,7 +42,7 @@ class UniPHD(nn.Module):
     """The whole network, composed of its parts.
 
     Args:
-        backbone: picture -> maps at strides 4, 8, 16, 32.
+        backbone: image -> maps at strides 4, 8, 16, 32.
         prompt_encoder: prompt -> tokens.
         neck: maps at strides 8, 16, 32 -> levels of C channels.
         fusion: levels x prompt -> levels.
@@ -92,7 +92,7 @@ class UniPHD(nn.Module):
         padding_mask: Tensor,
         sizes: tuple[Size, ...],
         prompts: PromptBatch,
-        pictures: Sequence[int] | None = None,
+        image_index: Sequence[int] | None = None,
         captions: Captions | None = None,
     ) -> Predictions:
         """Predict the referred person of every prompt.
@@ -100,17 +100,17 @@ class UniPHD(nn.Module):
         Args:
             images: (P, 3, H, W) normalised, zero on padding; H and W multiples of 16.
             padding_mask: (P, H, W) bool, True on padding.
-            sizes: B times the (h, w) inside the canvas of the prompt's picture.
+            sizes: B times the (h, w) inside the canvas of the prompt's image.
             prompts: B prompts.
-            pictures: B times the index of the prompt's picture; None for one prompt per picture, in
-                their order. What does not depend on the prompt is computed once per picture.
+            image_index: B times the index of the prompt's image; None for one prompt per image, in
+                their order. What does not depend on the prompt is computed once per image.
             captions: more sentences, which only get grounding logits.
 
         Raises:
-            PromptError: prompts, sizes and pictures do not belong together.
+            PromptError: prompts, sizes and images do not belong together.
             ConfigError: there are captions, and the fusion gives no grounding logits.
         """
-        fused = self.fuse(images, padding_mask, sizes, prompts, pictures, captions)
+        fused = self.fuse(images, padding_mask, sizes, prompts, image_index, captions)
         memory = self.encoder(
             fused.tokens, fused.positions, fused.shapes, fused.padding, fused.valid_ratios
         )
@@ -153,11 +153,11 @@ class UniPHD(nn.Module):
         padding_mask: Tensor,
         sizes: tuple[Size, ...],
         prompts: PromptBatch,
-        pictures: Sequence[int] | None = None,
+        image_index: Sequence[int] | None = None,
         captions: Captions | None = None,
     ) -> FusedFeatures:
         """The first half of `forward`, up to the encoder; arguments and errors are the same."""
-        rows = _picture_rows(pictures, len(images), len(prompts), len(sizes), images.device)
+        rows = _image_rows(image_index, len(images), len(prompts), len(sizes), images.device)
         canvas = (images.shape[-2], images.shape[-1])
         stride4, stride8, stride16, stride32 = self.backbone(images)
         levels = self.neck([stride8, stride16, stride32])
@@ -221,8 +221,8 @@ class UniPHD(nn.Module):
             )
         meant = torch.tensor(captions.rows).to(tokens.device, non_blocking=True)
         encoded = self.prompt_encoder.encode_text(captions.prompts)
-        pictures = meant if rows is None else rows[meant]
-        logits = self.fusion.ground(tokens, positions, encoded, pictures)
+        image_index = meant if rows is None else rows[meant]
+        logits = self.fusion.ground(tokens, positions, encoded, image_index)
         return replace(
             prompts,
             logits=torch.cat([prompts.logits, logits]),
@@ -247,15 +247,15 @@ def _require_evidence(
         )
 
 
-def _picture_rows(
-    pictures: Sequence[int] | None, count: int, prompts: int, sizes: int, device: torch.device
+def _image_rows(
+    image_index: Sequence[int] | None, count: int, prompts: int, sizes: int, device: torch.device
 ) -> Tensor | None:
-    """Index (B,) of every prompt's picture; None where that is the prompt's own number."""
-    rows = range(count) if pictures is None else pictures
+    """Index (B,) of every prompt's image; None where that is the prompt's own number."""
+    rows = range(count) if image_index is None else image_index
     if not prompts == len(rows) == sizes or not all(0 <= row < count for row in rows):
         raise PromptError(
-            f"There are {prompts} prompts and {sizes} sizes for {count} pictures; give every "
-            f"prompt one size and, in `pictures`, one index below {count}."
+            f"There are {prompts} prompts and {sizes} sizes for {count} images; give every "
+            f"prompt one size and, in `image_index`, one index below {count}."
         )
     if list(rows) == list(range(count)):
         return None
@@ -286,7 +286,7 @@ def resize_padding(padding_mask: Tensor, shape: Size) -> Tensor:
 
 
 def valid_ratio(padding: Tensor) -> Tensor:
-    """Share of a level's (width, height) that is picture, (B, 2), from its padding (B, h, w)."""
+    """Share of a level's (width, height) that is image, (B, 2), from its padding (B, h, w)."""
     valid = ~padding
     width = valid[:, 0].float().mean(1)
     height = valid[:, :, 0].float().mean(1)

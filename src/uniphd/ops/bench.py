@@ -21,7 +21,7 @@ import torch
 from uniphd.ops.examples import Example, cell_centres, random_example
 from uniphd.ops.memory import peak_memory
 
-# A picture of 640 x 640 in UniPHD: strides 8 to 64, 8 heads of 32 channels, 4 points.
+# An image of 640 x 640 in UniPHD: strides 8 to 64, 8 heads of 32 channels, 4 points.
 LEVELS = ((80, 80), (40, 40), (20, 20), (10, 10))
 HEADS = 8
 CHANNELS = 32
@@ -65,7 +65,7 @@ class Timing:
 
 
 def make_example(shape: str, batch: int = 1) -> Example:
-    """Returns inputs of the size of a 640 x 640 picture, float32 on the CPU.
+    """Returns inputs of the size of a 640 x 640 image, float32 on the CPU.
 
     Encoder queries sample around their own cell, as in the network; decoder queries anywhere.
 

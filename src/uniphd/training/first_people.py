@@ -1,4 +1,4 @@
-"""The first validated people of every prompt kind with their best answers, for pictures."""
+"""The first validated people of every prompt kind with their best answers, for images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FirstPeople:
         """Keep the best answers to a batch, as far as they are among the first.
 
         Args:
-            trainer: whose data module has the annotations and the pictures.
+            trainer: whose data module has the annotations and the images.
             outputs: of the module's validation step.
             batch: of that step.
             dataloader_idx: the place of its prompt kind.
@@ -59,16 +59,16 @@ class FirstPeople:
         answered = zip(batch.image_ids, outputs["answers"], strict=True)
         for index, (image_id, answers) in list(enumerate(answered))[: self.count - len(rows)]:
             person = people[image_id]
-            prompt = prompt_in_photograph(batch, index, person.caption)
+            prompt = prompt_in_image(batch, index, person.caption)
             rows.append(_row(person, data.read(person), prompt, answers))
 
 
-def prompt_in_photograph(batch: Batch, index: int, caption: str) -> Prompt:
-    """One picture's prompt of a batch, in the pixels of the original photograph.
+def prompt_in_image(batch: Batch, index: int, caption: str) -> Prompt:
+    """One image's prompt of a batch, in the pixels of the original image.
 
     Args:
         batch: a collated batch.
-        index: the picture's place in it.
+        index: the image's place in it.
         caption: the text of the prompt, which a batch holds only as token ids.
     """
     prompts = batch.prompts
@@ -84,17 +84,17 @@ def prompt_in_photograph(batch: Batch, index: int, caption: str) -> Prompt:
 
 
 def _stroke(prompts: PromptBatch, index: int) -> Tensor:
-    """The points (P, 2) of one picture's click or scribble."""
+    """The points (P, 2) of one image's click or scribble."""
     row = prompts.rows("point", "scribble").index(index)
     return prompts.points[row][~prompts.points_padding[row]].cpu()
 
 
 def _scale_to_original(size: Size, original: Size) -> Tensor:
-    """Factor (2,) for (x, y) from the resized to the original picture."""
+    """Factor (2,) for (x, y) from the resized to the original image."""
     return torch.tensor([original[1] / size[1], original[0] / size[0]])
 
 
-def _row(person: ReferredPerson, photograph: Image.Image, prompt: Prompt, answers: Answers) -> Row:
+def _row(person: ReferredPerson, rendered: Image.Image, prompt: Prompt, answers: Answers) -> Row:
     """The row of one person with the best answer."""
     keypoints = answers.keypoints[0].float().cpu()
     truth = torch.from_numpy(person.keypoints).float()
@@ -110,7 +110,7 @@ def _row(person: ReferredPerson, photograph: Image.Image, prompt: Prompt, answer
     )
     return Row(
         title=f"{person.file_name} · image id {person.image_id}",
-        image=photograph,
+        image=rendered,
         prompt=prompt,
         prediction=Body(keypoints.numpy(), visible.numpy(), mask.numpy()),
         annotation=Body(truth[:, :2].numpy(), labelled.numpy(), true_mask),

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from uniphd.checkpoints.load import portable_config
-from uniphd.checkpoints.store import CONFIG_KEY, ModelConfig
+from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig
+from uniphd.checkpoints.reading import portable_config
 from uniphd.errors import ConfigError
 from uniphd.inference.postprocess import Answers
 from uniphd.inference.predict import predict_answers
+from uniphd.losses.auxiliary.dense_keypoints import DensePoseLoss
+from uniphd.losses.auxiliary.grounding import GroundingLoss
+from uniphd.losses.auxiliary.heatmaps import KeypointMapLoss
 from uniphd.losses.criterion import SetCriterion
-from uniphd.losses.dense_pose import DensePoseLoss
-from uniphd.losses.grounding import GroundingLoss
-from uniphd.losses.keypoint_maps import KeypointMapLoss
 from uniphd.losses.targets import count_instances
 from uniphd.metrics.evaluator import RefHumanEvaluator
 from uniphd.models.outputs import GroundingPrediction, KeypointMapPrediction, TokenProposals
@@ -29,7 +29,7 @@ from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import PromptKind
 from uniphd.structures import Batch
 from uniphd.training.accumulation import InstanceMean
-from uniphd.training.finite import FiniteSteps, NonFinite
+from uniphd.training.fault_tolerance.finite import FiniteSteps, NonFinite
 from uniphd.training.logged_steps import is_logged
 from uniphd.training.optim import parameter_groups
 from uniphd.training.processes import SharedLosses, share_losses
@@ -55,10 +55,10 @@ class RefHumanModule(LightningModule):
         weight_decay: base weight decay.
         rules: exceptions by parameter name, see `parameter_groups`.
         interval: "epoch" or "step", when the schedule advances.
-        top_k: predictions per picture that count for AP; 20 in RefHuman's protocol.
+        top_k: predictions per image that count for AP; 20 in RefHuman's protocol.
         grounding: loss of the fusion's grounding logits, which alone is trained in the first steps
             of a run and may accompany the other losses afterwards; None, as published, for none.
-        dense_pose: loss of the poses of all picture tokens on the person, in a grounding warm-up,
+        dense_pose: loss of the poses of all image tokens on the person, in a grounding warm-up,
             too; None, as published, for none.
         keypoint_maps: loss of the maps that selected keypoints move to, in a grounding warm-up,
             too; None, as published, for none.
@@ -267,7 +267,7 @@ def _grounding_loss(
 ) -> Tensor:
     """The unweighted grounding loss of a batch, its captions included."""
     assert prediction is not None  # the module's constructor refuses fusions without
-    return loss(prediction, batch.targets, batch.pictures)
+    return loss(prediction, batch.targets, batch.image_index)
 
 
 def parameter_table(model: torch.nn.Module) -> dict[str, int]:

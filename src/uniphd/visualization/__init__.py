@@ -1,1 +1,1 @@
-"""Pictures of prompts and answers: skeletons, masks, contact sheets."""
+"""Images of prompts and answers: skeletons, masks, contact sheets."""

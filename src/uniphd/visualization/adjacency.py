@@ -57,8 +57,8 @@ def draw_adjacency(matrix: Tensor, title: str = "") -> Figure:
     return figure
 
 
-def adjacency_picture(matrix: Tensor, title: str = "") -> Image.Image:
-    """The heat map of `draw_adjacency` as an RGB picture."""
+def adjacency_image(matrix: Tensor, title: str = "") -> Image.Image:
+    """The heat map of `draw_adjacency` as an RGB image."""
     file = BytesIO()
     draw_adjacency(matrix, title).savefig(file, format="png", dpi=100)
     return Image.open(file).convert("RGB")

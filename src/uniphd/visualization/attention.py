@@ -1,4 +1,4 @@
-"""Where the decoder looks: the points at which its deformable attention samples the picture.
+"""Where the decoder looks: the points at which its deformable attention samples the image.
 
 Shapes: B prompts, Q queries, K = 17 keypoints, H heads, L levels, P points per head and level, N
 samples of one slot. A query is a group of 1 + K slots: the instance, then the keypoints.
@@ -24,7 +24,7 @@ from uniphd.models.deformable_attention import DeformableAttention
 from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch, Size
 from uniphd.visualization.canvas import OUTLINE, WHITE, Color, Pen, paint
-from uniphd.visualization.view import whole
+from uniphd.visualization.viewport import whole
 
 SLOT_NAMES: tuple[str, ...] = ("instance", *KEYPOINT_NAMES)
 """What the slots of a query stand for."""
@@ -56,7 +56,7 @@ class LayerAttention:
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples of one slot, in pixels of the photograph.
+    """The samples of one slot, in pixels of the image.
 
     Attributes:
         reference: (2,) the point that it looks around.
@@ -100,7 +100,7 @@ def _watch(seen: list[LayerAttention]) -> _Hook:
 
 
 def samples_of(layer: LayerAttention, batch: Batch, row: int, query: int, slot: int) -> Samples:
-    """What one slot looks at, in the photograph.
+    """What one slot looks at, in the image.
 
     Args:
         layer: what a decoder layer looked at in `batch`.
@@ -110,7 +110,7 @@ def samples_of(layer: LayerAttention, batch: Batch, row: int, query: int, slot: 
         slot: 0 for the instance, 1 + k for keypoint k; see `SLOT_NAMES`.
     """
     canvas = (batch.images.shape[-2], batch.images.shape[-1])
-    scale = _to_photograph(canvas, batch.sizes[row], batch.original_sizes[row])
+    scale = _to_image(canvas, batch.sizes[row], batch.original_sizes[row])
     weights = layer.weights[row, query, slot].double().cpu()
     heads, levels, points = weights.shape
     # The references of the levels are one point, but for the rounding of the maps' sizes.
@@ -126,21 +126,21 @@ def samples_of(layer: LayerAttention, batch: Batch, row: int, query: int, slot: 
 
 
 def draw_samples(image: Image.Image, samples: Sequence[Samples], panel: Size) -> Image.Image:
-    """The photograph, darkened, with a disc per sample; its area tells the weight.
+    """The image, darkened, with a disc per sample; its area tells the weight.
 
     Colours tell the level (`LEVEL_COLORS`), a white ring marks the point that a slot looks around.
-    Samples outside of the photograph, which read zeros, are cut off.
+    Samples outside of the image, which read zeros, are cut off.
 
     Args:
-        image: the photograph.
+        image: the image.
         samples: of one slot or several, at least one.
-        panel: (height, width) that the photograph is made to fit.
+        panel: (height, width) that the image is made to fit.
     """
     view = whole((image.height, image.width), panel)
-    picture = view.crop(image).point([round(0.55 * value) for value in range(256)] * 3)
-    # Several slots' discs are smaller, so that they do not hide the picture.
+    rendered = view.crop(image).point([round(0.55 * value) for value in range(256)] * 3)
+    # Several slots' discs are smaller, so that they do not hide the image.
     share = _DISCS / math.sqrt(len(samples))
-    unit = math.sqrt(picture.width * picture.height * share / math.pi)
+    unit = math.sqrt(rendered.width * rendered.height * share / math.pi)
 
     def draw(pen: Pen) -> None:
         for slot in samples:
@@ -154,10 +154,10 @@ def draw_samples(image: Image.Image, samples: Sequence[Samples], panel: Size) ->
             for radius, color in ((5.0, OUTLINE), (4.2, WHITE), (2.6, OUTLINE)):
                 pen.disc((x, y), radius, color)
 
-    return paint(picture, draw)
+    return paint(rendered, draw)
 
 
-def _to_photograph(canvas: Size, size: Size, original: Size) -> npt.NDArray[np.float64]:
-    """Factor (2,) for (x, y) from fractions of the padded canvas to pixels of the photograph."""
+def _to_image(canvas: Size, size: Size, original: Size) -> npt.NDArray[np.float64]:
+    """Factor (2,) for (x, y) from fractions of the padded canvas to pixels of the image."""
     height, width = (c * o / s for c, o, s in zip(canvas, original, size, strict=True))
     return np.array([width, height])

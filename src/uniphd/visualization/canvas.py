@@ -22,15 +22,15 @@ OUTLINE: Color = (20, 22, 26)
 WHITE: Color = (255, 255, 255)
 
 _SUPERSAMPLING = 3
-_MAX_LAYER_SIDE = 6000  # keeps the enlarged layer of a large photograph within 150 MB
+_MAX_LAYER_SIDE = 6000  # keeps the enlarged layer of a large image within 150 MB
 
 
 class Pen:
-    """Draws in the coordinates of the picture on an enlarged transparent layer.
+    """Draws in the coordinates of the image on an enlarged transparent layer.
 
     Args:
         draw: the layer's drawing context.
-        factor: layer pixels per picture pixel.
+        factor: layer pixels per image pixel.
     """
 
     def __init__(self, draw: ImageDraw.ImageDraw, factor: int) -> None:

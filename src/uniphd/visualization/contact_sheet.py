@@ -1,4 +1,4 @@
-"""Contact sheets: photograph and prompt, prediction, annotation, one row per referred person."""
+"""Contact sheets: image and prompt, prediction, annotation, one row per referred person."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from uniphd.visualization.panels import (
     Body,
     body_panel,
     caption_panel,
-    photo_panel,
+    image_panel,
 )
 from uniphd.visualization.text import load_font
-from uniphd.visualization.view import around
+from uniphd.visualization.viewport import around
 
 __all__ = ["Body", "Row", "contact_sheet", "describe_prompt", "draw_panels"]
 
-_PHOTO: Size = (360, 480)  # of the panel that shows the whole photograph
+_IMAGE: Size = (360, 480)  # of the panel that shows the whole image
 _PERSON: Size = (360, 360)  # of the panels that enlarge the person
 _GAP, _MARGIN = 12, 28
 _HEADER, _LEGEND = 52, 40
 _HEADER_SIZE, _LEGEND_SIZE = 18, 15
-_ROW_WIDTH = _PHOTO[1] + 2 * (_PERSON[1] + _GAP)
+_ROW_WIDTH = _IMAGE[1] + 2 * (_PERSON[1] + _GAP)
 _RULE: Color = (208, 213, 219)
 _TITLES = (
-    ("Photograph and prompt", 0),
-    ("Prediction", _PHOTO[1] + _GAP),
-    ("Annotation", _PHOTO[1] + _PERSON[1] + 2 * _GAP),
+    ("ImageInstances and prompt", 0),
+    ("Prediction", _IMAGE[1] + _GAP),
+    ("Annotation", _IMAGE[1] + _PERSON[1] + 2 * _GAP),
 )
 _LEGEND_ENTRIES = (
     ("prompt", PROMPT),
@@ -53,8 +53,8 @@ class Row:
 
     Attributes:
         title: what tells the row from others, such as the file name and the image id.
-        image: the photograph.
-        prompt: the prompt, in the photograph's pixels.
+        image: the image.
+        prompt: the prompt, in the image's pixels.
         prediction: the best answer.
         annotation: the truth.
         score: confidence of the prediction, 0..1.
@@ -73,9 +73,9 @@ class Row:
 
 
 def contact_sheet(rows: Sequence[Row], *, columns: int = 1) -> Image.Image:
-    """Draw a sheet with the photograph, the prediction and the annotation of every row.
+    """Draw a sheet with the image, the prediction and the annotation of every row.
 
-    The first panel shows the whole photograph with the prompt (a text stands below it) and, as
+    The first panel shows the whole image with the prompt (a text stands below it) and, as
     corner marks, the region that the other two panels enlarge.
 
     Args:
@@ -83,7 +83,7 @@ def contact_sheet(rows: Sequence[Row], *, columns: int = 1) -> Image.Image:
         columns: how many rows stand side by side.
 
     Returns:
-        An RGB picture, 1280 pixels wide with one column.
+        An RGB image, 1280 pixels wide with one column.
 
     Raises:
         ValueError: no rows, or less than one column.
@@ -113,11 +113,11 @@ def contact_sheet(rows: Sequence[Row], *, columns: int = 1) -> Image.Image:
 
 
 def draw_panels(row: Row) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """The photograph with its prompt, the prediction and the annotation of a row."""
+    """The image with its prompt, the prediction and the annotation of a row."""
     truth = (row.annotation.keypoints, row.annotation.visible)
     region = around([row.prediction.mask, row.annotation.mask], truth, _PERSON)
     return (
-        photo_panel(row.image, row.prompt, region, _PHOTO),
+        image_panel(row.image, row.prompt, region, _IMAGE),
         body_panel(row.image, row.prediction, region, _PERSON),
         body_panel(row.image, row.annotation, region, _PERSON),
     )
@@ -130,14 +130,14 @@ def describe_prompt(prompt: Prompt) -> str:
 
 def _draw_row(row: Row) -> Image.Image:
     """The three panels of a row and their captions."""
-    photograph, prediction, annotation = draw_panels(row)
+    rendered, prediction, annotation = draw_panels(row)
     columns = (
-        (photograph, describe_prompt(row.prompt), row.title),
+        (rendered, describe_prompt(row.prompt), row.title),
         (prediction, _describe_scores(row), ""),
         (annotation, _describe(row.annotation), ""),
     )
     captions = [caption_panel(text, note, panel.width) for panel, text, note in columns]
-    height = _PHOTO[0] + max(caption.height for caption in captions)
+    height = _IMAGE[0] + max(caption.height for caption in captions)
     strip = Image.new("RGB", (_ROW_WIDTH, height), PAPER)
     for (_, left), (panel, _, _), caption in zip(_TITLES, columns, captions, strict=True):
         strip.paste(panel, (left, 0))

@@ -1,4 +1,4 @@
-"""Curves over training steps, side by side in one picture."""
+"""Curves over training steps, side by side in one image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draw_curves(panels: Mapping[str, Curves], path: Path) -> None:
 
     Args:
         panels: curves by the title of their panel; the panel "loss" has a logarithmic axis.
-        path: the picture; its folder is made if it is missing. Nothing is written without panels.
+        path: the image; its folder is made if it is missing. Nothing is written without panels.
     """
     if not panels:
         return

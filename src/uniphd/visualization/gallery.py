@@ -1,4 +1,4 @@
-"""Galleries: pictures of equal size side by side, each with a few words below it."""
+"""Galleries: images of equal size side by side, each with a few words below it."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from PIL import Image
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.prompts import FixedPrompt
-from uniphd.data.scene import make_scene, resize
+from uniphd.data.sample import make_scene, resize
 from uniphd.prompts import PROMPT_KINDS, PromptKind
 from uniphd.structures import Size
 from uniphd.visualization.overlay import draw_prompt
 from uniphd.visualization.panels import EMPTY, PAPER, Body, body_panel, caption_panel
-from uniphd.visualization.view import whole
+from uniphd.visualization.viewport import whole
 
 PANEL: Size = (288, 288)
-"""(height, width) of a gallery's pictures in pixels."""
+"""(height, width) of a gallery's images in pixels."""
 
 _GAP = 12
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture of a gallery.
+    """An image of a gallery.
 
     Attributes:
-        picture: of any size.
+        image: of any size.
         text: what stands below it.
         note: fainter, below the text.
     """
 
-    picture: Image.Image
+    rendered: Image.Image
     text: str
     note: str = ""
 
 
 def gallery(tiles: Sequence[Tile], *, columns: int = 4, panel: Size = PANEL) -> Image.Image:
-    """Lay tiles out in lines, every picture as large as its panel allows.
+    """Lay tiles out in lines, every image as large as its panel allows.
 
     Args:
         tiles: at least one.
         columns: tiles per line.
-        panel: (height, width) of the pictures.
+        panel: (height, width) of the images.
 
     Raises:
         ValueError: no tiles, or less than one column.
@@ -67,13 +67,13 @@ def gallery(tiles: Sequence[Tile], *, columns: int = 4, panel: Size = PANEL) -> 
 def prompt_tile(
     image: Image.Image, person: ReferredPerson, kind: PromptKind, panel: Size = PANEL
 ) -> Tile:
-    """The evaluation's prompt of one kind, drawn over the photograph; a sentence stands below it.
+    """The evaluation's prompt of one kind, drawn over the image; a sentence stands below it.
 
     Args:
-        image: the person's photograph.
+        image: the person's image.
         person: who is meant.
         kind: of the prompt.
-        panel: (height, width) that the photograph is enlarged or shrunk to fit into.
+        panel: (height, width) that the image is enlarged or shrunk to fit into.
     """
     scene = make_scene(image, person)
     scale = whole(scene.size, panel).scale
@@ -84,15 +84,15 @@ def prompt_tile(
 
 
 def annotation_tile(image: Image.Image, person: ReferredPerson, panel: Size = PANEL) -> Tile:
-    """The annotated mask and skeleton over the photograph."""
+    """The annotated mask and skeleton over the image."""
     scene = make_scene(image, person)
     body = Body(
         keypoints=scene.keypoints.numpy(),
         visible=scene.visibility.numpy(),
         mask=scene.mask[0].bool().numpy(),
     )
-    picture = body_panel(image, body, whole(scene.size, panel), panel)
-    return Tile(picture, "", f"{person.num_keypoints} keypoints labelled")
+    rendered = body_panel(image, body, whole(scene.size, panel), panel)
+    return Tile(rendered, "", f"{person.num_keypoints} keypoints labelled")
 
 
 def person_tiles(image: Image.Image, person: ReferredPerson, panel: Size = PANEL) -> list[Tile]:
@@ -102,13 +102,13 @@ def person_tiles(image: Image.Image, person: ReferredPerson, panel: Size = PANEL
 
 
 def _strip(tile: Tile, panel: Size) -> Image.Image:
-    """A picture in the middle of its panel, with its words below."""
-    view = whole((tile.picture.height, tile.picture.width), panel)
-    picture = tile.picture if view.scale == 1 else view.crop(tile.picture)
+    """An image in the middle of its panel, with its words below."""
+    view = whole((tile.rendered.height, tile.rendered.width), panel)
+    rendered = tile.rendered if view.scale == 1 else view.crop(tile.rendered)
     words = caption_panel(tile.text, tile.note, panel[1])
     strip = Image.new("RGB", (panel[1], panel[0] + words.height), PAPER)
     strip.paste(EMPTY, (0, 0, panel[1], panel[0]))
-    strip.paste(picture, ((panel[1] - picture.width) // 2, (panel[0] - picture.height) // 2))
+    strip.paste(rendered, ((panel[1] - rendered.width) // 2, (panel[0] - rendered.height) // 2))
     strip.paste(words, (0, panel[0]))
     return strip
 

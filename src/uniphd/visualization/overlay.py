@@ -1,4 +1,4 @@
-"""Masks and prompts drawn over a picture."""
+"""Masks and prompts drawn over an image."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def draw_mask(
     Pixels outside the mask keep their values.
 
     Args:
-        image: the picture.
-        mask: (H, W) bool of the picture's size.
+        image: the image.
+        mask: (H, W) bool of the image's size.
         color: tint and contour colour.
         opacity: share of the tint inside the mask, 0..1.
-        contour: contour width in pixels, 0 for none; None takes what suits the picture's size.
+        contour: contour width in pixels, 0 for none; None takes what suits the image's size.
     """
     if contour is None:
         contour = max(1, round(min(image.size) / 240))
@@ -50,9 +50,9 @@ def draw_prompt(image: Image.Image, prompt: Prompt) -> Image.Image:
     """RGB copy of `image` with the prompt shown: a ringed dot, a stroke, a box or a caption.
 
     Args:
-        image: the picture.
-        prompt: coordinates in the picture's pixels. A text becomes a caption strip above the
-            picture, which makes the result taller; the other kinds keep the size.
+        image: the image.
+        prompt: coordinates in the image's pixels. A text becomes a caption strip above the
+            image, which makes the result taller; the other kinds keep the size.
     """
     unit = prompt_width(image)
     if isinstance(prompt, TextPrompt):
@@ -81,7 +81,7 @@ def add_caption(image: Image.Image, text: str) -> Image.Image:
 
 
 def prompt_width(image: Image.Image) -> float:
-    """Line width in pixels of a prompt that suits the picture."""
+    """Line width in pixels of a prompt that suits the image."""
     return max(1.5, min(image.size) / 110)
 
 

@@ -1,4 +1,4 @@
-"""The panels of a contact sheet: photograph with prompt, person with mask and skeleton, caption."""
+"""The panels of a contact sheet: image with prompt, person with mask and skeleton, caption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uniphd.visualization.canvas import OUTLINE, WHITE, Color, Pen, paint
 from uniphd.visualization.overlay import Mask, draw_mask, draw_prompt
 from uniphd.visualization.skeleton import Flags, Keypoints, draw_skeleton
 from uniphd.visualization.text import draw_lines, line_height, load_font, wrap_text
-from uniphd.visualization.view import View, whole
+from uniphd.visualization.viewport import View, whole
 
 PAPER: Color = (255, 255, 255)
 EMPTY: Color = (236, 238, 241)
@@ -29,9 +29,9 @@ class Body:
     """Skeleton and mask of one person.
 
     Attributes:
-        keypoints: (17, 2) float (x, y) in the photograph's pixels.
+        keypoints: (17, 2) float (x, y) in the image's pixels.
         visible: (17,) bool, the keypoints to draw.
-        mask: (H, W) bool of the photograph's size.
+        mask: (H, W) bool of the image's size.
     """
 
     keypoints: Keypoints
@@ -39,22 +39,22 @@ class Body:
     mask: Mask
 
 
-def photo_panel(image: Image.Image, prompt: Prompt, region: View, size: Size) -> Image.Image:
-    """The whole photograph with a drawn prompt and corner marks around `region`."""
+def image_panel(image: Image.Image, prompt: Prompt, region: View, size: Size) -> Image.Image:
+    """The whole image with a drawn prompt and corner marks around `region`."""
     view = whole((image.height, image.width), size)
-    picture = view.crop(image)
+    rendered = view.crop(image)
     if not isinstance(prompt, TextPrompt):
-        picture = draw_prompt(picture, _scaled(prompt, view.scale))
+        rendered = draw_prompt(rendered, _scaled(prompt, view.scale))
     x1, y1, x2, y2 = (value * view.scale for value in region.box)
-    return _centred(paint(picture, lambda pen: _draw_corners(pen, (x1, y1, x2, y2))), size)
+    return _centred(paint(rendered, lambda pen: _draw_corners(pen, (x1, y1, x2, y2))), size)
 
 
 def body_panel(image: Image.Image, body: Body, region: View, size: Size) -> Image.Image:
-    """The region of the photograph with the body's mask and skeleton."""
+    """The region of the image with the body's mask and skeleton."""
     view = replace(region, scale=region.scale * _SUPERSAMPLING)
-    picture = draw_mask(view.crop(image), view.crop_mask(body.mask), contour=2 * _SUPERSAMPLING)
-    picture = draw_skeleton(picture, view.map_points(body.keypoints), body.visible)
-    return _centred(picture.reduce(_SUPERSAMPLING), size)
+    rendered = draw_mask(view.crop(image), view.crop_mask(body.mask), contour=2 * _SUPERSAMPLING)
+    rendered = draw_skeleton(rendered, view.map_points(body.keypoints), body.visible)
+    return _centred(rendered.reduce(_SUPERSAMPLING), size)
 
 
 def caption_panel(text: str, note: str, width: int) -> Image.Image:
@@ -72,7 +72,7 @@ def caption_panel(text: str, note: str, width: int) -> Image.Image:
 
 
 def _scaled(prompt: Prompt, scale: float) -> Prompt:
-    """The prompt for the picture enlarged by `scale`."""
+    """The prompt for the image enlarged by `scale`."""
     if isinstance(prompt, TextPrompt):
         return prompt
     if isinstance(prompt, PointPrompt):
@@ -93,8 +93,8 @@ def _draw_corners(pen: Pen, box: tuple[float, float, float, float]) -> None:
                 pen.line(((x + dx, y), (x, y), (x, y + dy)), width, color)
 
 
-def _centred(picture: Image.Image, size: Size) -> Image.Image:
-    """`picture` in the middle of an empty panel of (height, width)."""
+def _centred(rendered: Image.Image, size: Size) -> Image.Image:
+    """`image` in the middle of an empty panel of (height, width)."""
     panel = Image.new("RGB", (size[1], size[0]), EMPTY)
-    panel.paste(picture, ((size[1] - picture.width) // 2, (size[0] - picture.height) // 2))
+    panel.paste(rendered, ((size[1] - rendered.width) // 2, (size[0] - rendered.height) // 2))
     return panel

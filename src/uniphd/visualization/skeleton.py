@@ -1,4 +1,4 @@
-"""The 17-keypoint COCO skeleton drawn over a picture: left green, right orange, middle blue."""
+"""The 17-keypoint COCO skeleton drawn over an image: left green, right orange, middle blue."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def draw_skeleton(image: Image.Image, keypoints: Keypoints, visible: Flags) -> I
     where it joins the sides. Lines and joints grow with the person.
 
     Args:
-        image: the picture.
-        keypoints: (17, 2) float (x, y) in pixels; points outside the picture are clipped, points
+        image: the image.
+        keypoints: (17, 2) float (x, y) in pixels; points outside the image are clipped, points
             that are not finite are left out.
         visible: (17,) bool, the keypoints to draw.
     """

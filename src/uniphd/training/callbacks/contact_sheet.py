@@ -1,4 +1,4 @@
-"""Pictures of the first validated people: photograph and prompt, prediction, annotation."""
+"""Images of the first validated people: image and prompt, prediction, annotation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ContactSheet(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the best answer to each of the first pictures."""
+        """Keep the best answer to each of the first images."""
         if trainer.is_global_zero:
             self.people.collect(trainer, outputs, batch, dataloader_idx)
 

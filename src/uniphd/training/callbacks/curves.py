@@ -1,4 +1,4 @@
-"""Training curves as a picture: losses and validated metrics, by step as the loggers count."""
+"""Training curves as an image: losses and validated metrics, by step as the loggers count."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from uniphd.visualization.curves import Curves, draw_curves
 
 
 class TrainingCurves(Callback):
-    """Writes one picture after every validation and at the end; a resumed run continues it.
+    """Writes one image after every validation and at the end; a resumed run continues it.
 
     Args:
-        path: the picture, `.png` or `.svg`.
+        path: the image, `.png` or `.svg`.
         losses: logged names for the first panel.
         metrics: names of metrics, one panel each, with one curve per prompt kind.
     """

@@ -10,8 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from uniphd.checkpoints.load import portable_config, read_checkpoint
-from uniphd.checkpoints.store import ModelConfig, save_folder
+from uniphd.checkpoints.folder import ModelConfig, save_folder
+from uniphd.checkpoints.reading import portable_config, read_checkpoint
 from uniphd.models.uniphd import UniPHD
 from uniphd.training.loggers.interface import ModelLogger
 

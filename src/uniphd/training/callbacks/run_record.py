@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from uniphd.training.files import replacing
+from uniphd.training.fault_tolerance.files import replacing
 from uniphd.training.provenance import describe_run
 
 RUN_KEY = "uniphd_run"

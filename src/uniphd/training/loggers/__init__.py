@@ -1,1 +1,1 @@
-"""Loggers that show pictures, keep models and go on where a checkpoint was written."""
+"""Loggers that show images, keep models and go on where a checkpoint was written."""

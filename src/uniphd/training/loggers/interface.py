@@ -64,16 +64,16 @@ class StepwiseLogger(ABC):
         """Nothing more is logged at the steps before this one."""
 
 
-class PictureLogger(ABC):
-    """A logger that shows pictures."""
+class FigureLogger(ABC):
+    """A logger that shows images."""
 
     @abstractmethod
-    def log_picture(self, name: str, picture: Image.Image, step: int) -> None:
-        """Show one picture."""
+    def log_figure(self, name: str, image: Image.Image, step: int) -> None:
+        """Show one image."""
 
     @abstractmethod
     def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
-        """Show photograph, prompt, prediction and annotation of every person."""
+        """Show image, prompt, prediction and annotation of every person."""
 
 
 class ModelLogger(ABC):
@@ -90,11 +90,11 @@ class ModelLogger(ABC):
         """
 
 
-def picture_loggers(trainer: Trainer) -> list[PictureLogger]:
-    """The loggers that show pictures, in the one process that logs; elsewhere none."""
+def figure_loggers(trainer: Trainer) -> list[FigureLogger]:
+    """The loggers that show images, in the one process that logs; elsewhere none."""
     if not trainer.is_global_zero:
         return []
-    return [logger for logger in trainer.loggers if isinstance(logger, PictureLogger)]
+    return [logger for logger in trainer.loggers if isinstance(logger, FigureLogger)]
 
 
 def logged_step(trainer: Trainer) -> int:

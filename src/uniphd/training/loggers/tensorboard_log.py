@@ -1,4 +1,4 @@
-"""TensorBoard, with pictures, also of a run that was interrupted."""
+"""TensorBoard, with images, also of a run that was interrupted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from uniphd.errors import ConfigError
-from uniphd.training.loggers.interface import Continuation, ContinuedLogger, PictureLogger
+from uniphd.training.loggers.interface import Continuation, ContinuedLogger, FigureLogger
 from uniphd.visualization.contact_sheet import Row, contact_sheet
 
 
-class TensorBoardLog(TensorBoardLogger, ContinuedLogger, PictureLogger):
-    """Lightning's logger with pictures; people are shown as contact sheets.
+class TensorBoardLog(TensorBoardLogger, ContinuedLogger, FigureLogger):
+    """Lightning's logger with images; people are shown as contact sheets.
 
     Args:
         folder: where to write event files.
@@ -34,14 +34,14 @@ class TensorBoardLog(TensorBoardLogger, ContinuedLogger, PictureLogger):
                 "logger=tensorboard needs TensorBoard; pip install 'uniphd[tensorboard]'."
             ) from error
 
-    def log_picture(self, name: str, picture: Image.Image, step: int) -> None:
-        """Show one picture."""
-        pixels = np.asarray(picture.convert("RGB"))
+    def log_figure(self, name: str, image: Image.Image, step: int) -> None:
+        """Show one image."""
+        pixels = np.asarray(image.convert("RGB"))
         self.experiment.add_image(name, pixels, step, dataformats="HWC")
 
     def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
         """Show a contact sheet."""
-        self.log_picture(name, contact_sheet(people), step)
+        self.log_figure(name, contact_sheet(people), step)
 
     @rank_zero_only
     def save(self) -> None:

@@ -1,4 +1,4 @@
-"""Weights & Biases, with pictures and models; a run is one run, however often it is resumed."""
+"""Weights & Biases, with images and models; a run is one run, however often it is resumed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 from uniphd.training.loggers.interface import (
     Continuation,
     ContinuedLogger,
+    FigureLogger,
     ModelLogger,
-    PictureLogger,
     StepwiseLogger,
 )
 from uniphd.training.loggers.wandb_files import last_step
@@ -24,8 +24,8 @@ from uniphd.visualization.contact_sheet import Row, describe_prompt, draw_panels
 _STEP = "trainer/global_step"  # Lightning's name of the axis
 
 
-class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, PictureLogger, ModelLogger):
-    """Lightning's logger with pictures and models, and W&B's steps are those of the training.
+class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, FigureLogger, ModelLogger):
+    """Lightning's logger with images and models, and W&B's steps are those of the training.
 
     A step is sent as a whole, when it is over. W&B's history cannot be taken back, so a
     resumed run leaves out what is there already, and sends again what was lost with a killed
@@ -68,9 +68,9 @@ class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, PictureLogger, Mode
             self._send()
 
     @rank_zero_only
-    def log_picture(self, name: str, picture: Image.Image, step: int) -> None:
-        """Show one picture."""
-        self._add({name: wandb.Image(picture)}, step)
+    def log_figure(self, name: str, image: Image.Image, step: int) -> None:
+        """Show one image."""
+        self._add({name: wandb.Image(image)}, step)
 
     @rank_zero_only
     def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
@@ -132,9 +132,9 @@ class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, PictureLogger, Mode
 
 
 def people_table(people: Sequence[Row]) -> wandb.Table:
-    """A line per person: photograph, prompt, prediction and annotation with their likeness."""
-    pictures = ["photograph", "prediction", "annotation"]
-    table = wandb.Table(columns=["person", "prompt", *pictures, "score", "mask IoU", "OKS"])
+    """A line per person: image, prompt, prediction and annotation with their likeness."""
+    images = ["image", "prediction", "annotation"]
+    table = wandb.Table(columns=["person", "prompt", *images, "score", "mask IoU", "OKS"])
     for row in people:
         panels = [wandb.Image(panel) for panel in draw_panels(row)]
         prompt = describe_prompt(row.prompt)

@@ -1,0 +1,134 @@
+"""Checkpoints for use: a folder with `model.safetensors` and `config.json`, both plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from uniphd.checkpoints.older import renamed_config
+from uniphd.errors import CheckpointError
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+CONFIG_KEY = "uniphd_config"
+"""Where a training checkpoint holds its `ModelConfig` as a plain dict."""
+_FORMAT = "uniphd-model-1"
+_RUN_PREFIX = "model."  # of the network's weights in a training checkpoint
+_LONGEST_SIDE = 16_384  # pixels; twenty-five times what the network is trained at
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is needed beside the weights to use a model.
+
+    Attributes:
+        model: constructor tree of the network, see `uniphd.models.build`.
+        tokenizer: constructor arguments of the tokenizer with `_target_`, of `uniphd.models`.
+        preprocessing: `size` and `max_size` of the evaluation resize, in pixels.
+    """
+
+    model: dict[str, Any]
+    tokenizer: dict[str, Any]
+    preprocessing: dict[str, int] = field(default_factory=lambda: {"size": 640, "max_size": 640})
+
+
+def save_folder(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Write a model folder; it is created when missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(folder / WEIGHTS_FILE, weights)
+    text = json.dumps({"format": _FORMAT, **asdict(config)}, indent=2)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file with the permissions of any new file.
+
+    `safetensors.torch.save_file` of 0.8 leaves it readable by its owner alone (its issue 782).
+    """
+    path.write_bytes(save({key: value.contiguous() for key, value in weights.items()}))
+
+
+def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Read a model folder.
+
+    Raises:
+        CheckpointError: a file is missing or is not one of ours.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} has no {name}; a model folder, as uniphd-convert writes it, has "
+                f"{CONFIG_FILE} and {WEIGHTS_FILE}."
+            )
+    try:
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if content.pop("format", None) != _FORMAT:
+            raise ValueError(f"its format is not '{_FORMAT}'")
+        config = _parse_config(content)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} is not a model configuration: {error}."
+        ) from error
+    try:
+        return config, load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS_FILE} is not a safetensors file: {error}."
+        ) from error
+
+
+def read_run(content: Mapping[str, Any], source: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Configuration and weights from a loaded training checkpoint, which has `CONFIG_KEY`.
+
+    Args:
+        content: of the file.
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: one of the two is not what uniphd-train writes.
+    """
+    try:
+        config = _parse_config(content[CONFIG_KEY])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"'{CONFIG_KEY}' of {source} is damaged: {error}.") from error
+    state = content.get("state_dict")
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise CheckpointError(f"'state_dict' of {source} is missing or not one; train again.")
+    weights = {
+        key.removeprefix(_RUN_PREFIX): value
+        for key, value in state.items()
+        if key.startswith(_RUN_PREFIX)
+    }
+    if wrong := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
+        raise CheckpointError(f"'state_dict' of {source} has no tensor at '{wrong[0]}'.")
+    return config, weights
+
+
+def _parse_config(content: Any) -> ModelConfig:
+    """The configuration in a file, whose author may be anybody.
+
+    Raises:
+        ValueError: a part is of the wrong type; a size is no sensible number of pixels. (Hydra
+            would construct what a mapping in place of a number names.)
+        TypeError: a part is missing or left over.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it is a {type(content).__name__}")
+    config = ModelConfig(**renamed_config(dict(content)))
+    for name in ("model", "tokenizer"):
+        node = getattr(config, name)
+        if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+            raise ValueError(f"its '{name}' does not name a class with '_target_'")
+    sizes: Any = config.preprocessing
+    if not isinstance(sizes, Mapping) or not set(sizes) <= {"size", "max_size"}:
+        raise ValueError("its 'preprocessing' has other entries than 'size' and 'max_size'")
+    if not all(type(value) is int and 1 <= value <= _LONGEST_SIDE for value in sizes.values()):
+        raise ValueError(f"its 'preprocessing' needs integers from 1 to {_LONGEST_SIDE}")
+    return config

@@ -1,0 +1,1 @@
+"""Composing, checking and launching a run from Hydra configurations."""

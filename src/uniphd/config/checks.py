@@ -1,0 +1,213 @@
+"""Choices that exclude each other: refused with one sentence before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from uniphd.errors import ConfigError
+from uniphd.losses.criterion import MASK_LOSSES
+from uniphd.metrics.evaluator import RefHumanEvaluator
+from uniphd.models.channel_mapper import NORM_GROUPS
+
+_POSE_LOSSES = ("keypoints", "oks", "visibility")
+_MASK_METRICS = ("oIoU", "mIoU", "P@", "mask_", "pick", "referring_acc", "swap")
+_POSE_METRICS = ("pose_", "PCKh", "mean_OKS")
+_BACKBONE_LEVELS = 3  # strides 8, 16 and 32
+_FOREVER = -1  # Lightning's max_epochs and max_steps
+
+
+def refuse_impossible(config: DictConfig) -> None:
+    """Check what a training's configuration puts together.
+
+    Args:
+        config: composed from `configs/train.yaml`, with every mandatory value.
+
+    Raises:
+        ConfigError: naming the keys that exclude each other, and what to do.
+    """
+    _check_references(config)
+    _check_sizes(config)
+    _check_parts(config)
+    _check_grounding(config)
+    _check_schedule(config)
+    _check_validation(config)
+    _check_metrics(config)
+    _check_compiling(config)
+
+
+def refuse_quantized_gpu(config: DictConfig) -> None:
+    """Check that an evaluation in 8 bits runs where it can.
+
+    Args:
+        config: composed from `configs/eval.yaml`.
+
+    Raises:
+        ConfigError: it would run on a GPU.
+    """
+    accelerator = config.trainer.accelerator
+    on_cpu = accelerator == "cpu" or (
+        accelerator == "auto" and not torch.accelerator.is_available()
+    )
+    if config.int8 and not on_cpu:
+        raise ConfigError("int8=true multiplies on the CPU only; give trainer.accelerator=cpu too.")
+
+
+def _check_references(config: DictConfig) -> None:
+    """A key that takes another one's value needs the other."""
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        message = " ".join(str(error.msg).split())
+        raise ConfigError(
+            f"{error.full_key} cannot be filled in: {message}; give it a value."
+        ) from error
+
+
+def _check_sizes(config: DictConfig) -> None:
+    sizes = config.sizes
+    for name, value in sizes.items():
+        if name not in ("dropout", "encoder_layers") and value < 1:
+            raise ConfigError(f"sizes.{name} is {value}; give a number of at least 1.")
+    for divisor, reason in (
+        (sizes.num_heads, "sizes.num_heads"),
+        (NORM_GROUPS, "the neck's norms"),
+    ):
+        if sizes.hidden_dim % divisor:
+            raise ConfigError(
+                f"sizes.hidden_dim={sizes.hidden_dim} is not a multiple of {divisor} ({reason}); "
+                "give one that is."
+            )
+    if sizes.num_levels < _BACKBONE_LEVELS:
+        raise ConfigError(
+            f"sizes.num_levels={sizes.num_levels} leaves out maps of the backbone; there are at "
+            f"least {_BACKBONE_LEVELS} levels, of strides 8, 16 and 32."
+        )
+
+
+def _check_parts(config: DictConfig) -> None:
+    """The network has no part that can be left out as such, save the evidence."""
+    parts = config.model.items()
+    if missing := [name for name, part in parts if part is None and name != "evidence"]:
+        raise ConfigError(
+            f"model.{missing[0]} is null, but the network needs all its parts; what can be left "
+            "out is a choice: fusion=none, loss=no_mask, loss=no_pose, "
+            "model.decoder.within_attention=none."
+        )
+
+
+def _check_grounding(config: DictConfig) -> None:
+    grounding = config.grounding
+    if grounding is None:
+        if captions := config.data.get("captions"):
+            raise ConfigError(
+                f"data.captions={captions} gives sentences to the grounding loss alone; choose "
+                "one, such as grounding=warmup with fusion=product, or give data.captions=0."
+            )
+        return
+    if not getattr(get_class(config.fusion._target_), "gives_grounding", False):
+        raise ConfigError(
+            "The grounding loss needs a fusion that gives grounding logits; use fusion=product or "
+            "grounding=none."
+        )
+    if max(grounding.levels, default=0) >= config.sizes.num_levels:
+        raise ConfigError(
+            f"grounding.levels={list(grounding.levels)} names a level that the network does not "
+            f"have; with sizes.num_levels={config.sizes.num_levels} the last one is "
+            f"{config.sizes.num_levels - 1}."
+        )
+    if grounding.choice_weight and not config.data.get("together"):
+        raise ConfigError(
+            "grounding.choice_weight chooses among the people of an image, who are in one "
+            "batch only with data.together=true; give that, or grounding.choice_weight=0."
+        )
+
+
+def _check_schedule(config: DictConfig) -> None:
+    """A cosine needs an end after its warm-up."""
+    schedule, trainer = config.module.scheduler, config.trainer
+    if schedule is None or "total_steps" not in schedule or schedule.total_steps is not None:
+        return
+    if trainer.max_steps == trainer.max_epochs == _FOREVER:
+        raise ConfigError(
+            "optim=cosine falls to zero at the end of the run, which has none; give "
+            "trainer.max_steps, trainer.max_epochs or optim.scheduler.total_steps."
+        )
+    if _FOREVER < trainer.max_steps <= schedule.warmup_steps:
+        raise ConfigError(
+            f"trainer.max_steps={trainer.max_steps} ends the run within the "
+            f"{schedule.warmup_steps} steps of optim.scheduler.warmup_steps; give more or fewer."
+        )
+
+
+def _check_validation(config: DictConfig) -> None:
+    """Lightning would take a negative number of steps as a validation after every step."""
+    if (every := config.trainer.get("val_check_interval")) is not None and every < 0:
+        raise ConfigError(
+            f"trainer.val_check_interval={every} is no number of steps; where it follows "
+            "trainer.max_steps and the run has none, give the steps between two validations."
+        )
+
+
+def _check_metrics(config: DictConfig) -> None:
+    """What decides about checkpoints, stopping and sweeps is logged, and is trained for."""
+    kinds = [*config.data.val_prompts, "mean"]
+    metrics = list(RefHumanEvaluator([]).compute())
+    logged = [f"val/{kind}/{metric}" for kind in kinds for metric in metrics]
+    for key, name in _monitors(config):
+        if name.startswith("train/"):
+            continue
+        if name not in logged:
+            near = get_close_matches(name, logged, 1) or ["val/mean/pose_AP"]
+            raise ConfigError(
+                f"{key}={name} is never logged in this run, which validates "
+                f"{', '.join(config.data.val_prompts)}; the nearest is {near[0]}."
+            )
+        _check_trained(key, name, config.loss.weights)
+
+
+def _monitors(config: DictConfig) -> Iterator[tuple[str, str]]:
+    """Keys that name a metric, and the name."""
+    for name, callback in (config.callbacks or {}).items():
+        if callback is not None and callback.get("monitor") is not None:
+            yield _source(callback, "monitor", f"callbacks.{name}.monitor"), callback.monitor
+    if config.optimized_metric is not None:
+        key = _source(config, "optimized_metric", "optimized_metric")
+        yield key, config.optimized_metric
+
+
+def _source(node: DictConfig, key: str, path: str) -> str:
+    """Where a metric's name is written: in the key `path`, or in the one that this refers to."""
+    return "monitor" if OmegaConf.is_interpolation(node, key) else path
+
+
+def _check_trained(key: str, name: str, weights: Any) -> None:
+    """A metric of masks or poses that no loss trains is decided by chance."""
+    metric = name.rpartition("/")[2]
+    for families, losses, other in (
+        (_POSE_METRICS, _POSE_LOSSES, "val/mean/mask_AP"),
+        (_MASK_METRICS, MASK_LOSSES, "val/mean/pose_AP"),
+    ):
+        if metric.startswith(families) and not any(weights.get(loss) for loss in losses):
+            raise ConfigError(
+                f"{key}={name} measures what no loss trains (loss.weights of {', '.join(losses)} "
+                f"are 0); give {key}={other}."
+            )
+
+
+def _check_compiling(config: DictConfig) -> None:
+    if config.compile is None:
+        return
+    from torch._inductor import list_mode_options  # takes seconds to import
+
+    if config.compile not in (modes := sorted(list_mode_options())):
+        raise ConfigError(
+            f"compile={config.compile} is no mode of torch.compile; choose null or one of "
+            f"{', '.join(modes)}."
+        )

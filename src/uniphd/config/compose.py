@@ -1,0 +1,156 @@
+"""The place of the configuration files, and building objects from configuration nodes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+from torch import nn
+
+from uniphd.checkpoints.folder import ModelConfig
+from uniphd.config.launch import run_id
+from uniphd.errors import ConfigError, UniPHDError
+from uniphd.models.build import build_model
+from uniphd.models.tokenizer import HuggingFaceTokenizer
+from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import Tokenize
+from uniphd.training.module import parameter_table
+
+_NOISE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"The number of training batches .* is smaller than the logging interval",
+    r"The '.*_dataloader' does not have many workers",
+    r"The dirpath has changed from",
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run writes there again
+    r"The .grad attribute of a Tensor that is not a leaf",  # torch.compile's own look at it
+    r"It is recommended to use `self.log\('val/.*sync_dist",  # all processes compute the same
+    r"Grad strides do not match bucket view strides",  # channels-last weights of a backbone
+)
+_ADVERTISEMENTS = ("litlogger", "litmodels", "TPU available: False", "that has Tensor Cores")
+
+
+def config_dir() -> Path:
+    """The repository's `configs/` in a checkout, the package's own copy in an installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "configs"
+    return packaged if packaged.is_dir() else package.parents[1] / "configs"
+
+
+def build(node: Any, **arguments: Any) -> Any:
+    """Construct the object of a node with `_target_`; lists and mappings inside stay plain.
+
+    Args:
+        node: a configuration node.
+        arguments: constructor arguments that are objects already; they are passed as they are.
+    """
+    return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+
+
+def build_nodes(nodes: Mapping[str, Any] | None) -> list[Any]:
+    """Construct every node of a mapping of named nodes; nodes set to null are left out."""
+    return [build(node) for node in (nodes or {}).values() if node is not None]
+
+
+def build_callbacks(config: DictConfig) -> list[Any]:
+    """Construct a run's callbacks, its progress bar only where the trainer shows one."""
+    nodes = dict(config.callbacks or {})
+    if not config.trainer.enable_progress_bar:
+        nodes.pop("progress_bar", None)
+    return build_nodes(nodes)
+
+
+def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
+    """The network of a run's configuration, and how to rebuild it."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
+    model_config = ModelConfig(
+        model=plain,
+        tokenizer=cast(dict[str, Any], OmegaConf.to_container(config.tokenizer, resolve=True)),
+        preprocessing={
+            "size": config.data.eval_transform.size,
+            "max_size": config.data.eval_transform.max_size,
+        },
+    )
+    return cast(UniPHD, build_model(plain)), model_config
+
+
+def load_tokenizer(tokenize: Tokenize, data: DictConfig) -> None:
+    """Load a tokenizer's files where the data have sentences, which `data` says.
+
+    Raises:
+        ConfigError: they cannot be loaded.
+    """
+    sentences = "text" in data.val_prompts or data.prompt_sampler.text
+    if sentences and isinstance(tokenize, HuggingFaceTokenizer):
+        tokenize.load()
+
+
+def fill_resolvers() -> None:
+    """Register the interpolations that the configuration files use."""
+    OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
+    OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
+
+
+def require_values(config: DictConfig) -> None:
+    """Refuse a configuration whose mandatory values (`???`) are not given.
+
+    Raises:
+        ConfigError: naming them all.
+    """
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        example = " ".join(f"{key}=..." for key in missing)
+        raise ConfigError(f"{', '.join(missing)} must be given; add {example} to the command.")
+
+
+def silence_noise() -> None:
+    """Hide what Lightning prints in every run and no user can act upon."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(text in record.getMessage() for text in _ADVERTISEMENTS)
+    )
+
+
+def _timm_channels(name: str, index: int) -> int:
+    """Channels of one of a timm model's last four feature maps."""
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        model = timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1))
+    channels: list[int] = model.feature_info.channels()  # type: ignore[operator,union-attr]
+    return channels[index]
+
+
+@contextmanager
+def exit_on_user_error(command: str) -> Iterator[None]:
+    """End the program with one sentence, not a traceback, where the user can mend the cause."""
+    try:
+        yield
+    except InstantiationException as error:  # of a node within a node
+        if isinstance(error.__cause__, UniPHDError):
+            sys.exit(f"{command}: {error.__cause__}")
+        raise
+    except (UniPHDError, MisconfigurationException) as error:
+        sys.exit(f"{command}: {error}")
+
+
+def parameter_report(network: nn.Module) -> Table:
+    """Parameters per part of the network as a table."""
+    table = Table("part", "parameters", title="Parameters")
+    table.columns[1].justify = "right"
+    for name, count in parameter_table(network).items():
+        table.add_row(name, f"{count:,}")
+    return table
+
+
+fill_resolvers()  # already on import: a launcher's processes compose before they call us

@@ -1,0 +1,217 @@
+"""An image and the person annotated in it, and the geometry that moves both together.
+
+Pillow moves the image and plain arithmetic the rest: every training sample passes here, and
+`tv_tensors` would cost more than the arithmetic. Sizes follow DETR, which truncates the longer
+side.
+
+Coordinates are pixels (x, y) of `Scene.image`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from uniphd.data.annotations import ReferredPerson
+from uniphd.keypoints import FLIP_ORDER
+from uniphd.structures import Size, Target
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image with everything that is annotated for one person in it.
+
+    Attributes:
+        image: RGB.
+        caption: the person in words.
+        other_captions: other words for the same person.
+        box: (1, 4) x1, y1, x2, y2, inside the image.
+        keypoints: (17, 2) x, y.
+        visibility: (17,) bool, True where the keypoint is labelled, hidden or not.
+        scribbles: (S, P, 2) x, y.
+        mask: (1, h, w) uint8, 1 on the person.
+        area: of the mask in square pixels.
+    """
+
+    image: Image.Image
+    caption: str
+    other_captions: tuple[str, ...]
+    box: Tensor
+    keypoints: Tensor
+    visibility: Tensor
+    scribbles: Tensor
+    mask: Tensor
+    area: float
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the image."""
+        return self.image.height, self.image.width
+
+    @property
+    def shows_person(self) -> bool:
+        """Whether a pixel of the mask, a box with an area and a labelled keypoint are left."""
+        extent = self.box[0, 2:] - self.box[0, :2]
+        return bool((extent > 0).all() and self.visibility.any() and self.mask.any())
+
+
+def make_scene(image: Image.Image, person: ReferredPerson) -> Scene:
+    """Put an image and its record together; the box is clipped to the image."""
+    x, y, width, height = person.bbox
+    corners = torch.tensor([[x, y, x + width, y + height]])
+    limits = torch.tensor([person.width, person.height] * 2)
+    keypoints = torch.from_numpy(person.keypoints)
+    return Scene(
+        image=image,
+        caption=person.caption,
+        other_captions=person.other_captions,
+        box=torch.minimum(corners, limits).clamp(min=0),
+        keypoints=keypoints[:, :2],
+        visibility=keypoints[:, 2] > 0,
+        scribbles=torch.from_numpy(person.scribbles).float(),
+        mask=torch.from_numpy(person.mask())[None],
+        area=person.area,
+    )
+
+
+def flip(scene: Scene) -> Scene:
+    """Mirror left and right; points go to w - 1 - x, boxes to w - x, keypoints swap sides.
+
+    The caption is left alone, see `uniphd.data.transforms.mirror_caption`.
+    """
+    order = list(FLIP_ORDER)
+    width = scene.size[1]
+    x1, y1, x2, y2 = scene.box.unbind(-1)
+    return replace(
+        scene,
+        image=scene.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        box=torch.stack([width - x2, y1, width - x1, y2], dim=-1),
+        keypoints=_mirror(scene.keypoints[order], width),
+        visibility=scene.visibility[order],
+        scribbles=_mirror(scene.scribbles, width),
+        mask=scene.mask.flip(-1),
+    )
+
+
+def resize(scene: Scene, size: Size) -> Scene:
+    """Resize to (height, width): Pillow's bilinear for the image, nearest for the mask.
+
+    A mask too thin for the new size keeps one pixel.
+    """
+    if size == scene.size:
+        return scene
+    height, width = size
+    ratios = torch.tensor([width / scene.size[1], height / scene.size[0]])
+    return replace(
+        scene,
+        image=scene.image.resize((width, height), Image.Resampling.BILINEAR),
+        box=scene.box * ratios.repeat(2),
+        keypoints=scene.keypoints * ratios,
+        scribbles=scene.scribbles * ratios,
+        mask=_resize_mask(scene.mask, size),
+        area=scene.area * (height / scene.size[0] * width / scene.size[1]),
+    )
+
+
+def crop(scene: Scene, top: int, left: int, size: Size) -> Scene:
+    """Cut out a window; see `Scene.shows_person` for whether the person is still in it.
+
+    The box is clipped and the area counted anew in the cropped mask (DETR takes the clipped box's,
+    which is about twice as large and would widen the OKS). Keypoints outside of the window lose
+    their visibility (the official release keeps them, clamped to the border). Scribbles are only
+    shifted.
+    """
+    height, width = size
+    corner, extent = torch.tensor([left, top]), torch.tensor([width, height])
+    keypoints = scene.keypoints - corner
+    inside = ((keypoints >= 0) & (keypoints < extent)).all(-1)
+    mask = scene.mask[:, top : top + height, left : left + width]
+    return replace(
+        scene,
+        image=scene.image.crop((left, top, left + width, top + height)),
+        box=torch.minimum(scene.box - corner.repeat(2), extent.repeat(2)).clamp(min=0),
+        keypoints=keypoints,
+        visibility=scene.visibility & inside,
+        scribbles=scene.scribbles - corner,
+        mask=mask,
+        area=float(mask.count_nonzero()),
+    )
+
+
+def resized_size(size: Size, shorter_side: int, max_size: int | None = None) -> Size:
+    """DETR's size for an image: shorter side as asked unless the longer one exceeds `max_size`.
+
+    Args:
+        size: (height, width) of the image.
+        shorter_side: wanted length of the shorter side.
+        max_size: limit of the longer side; where it would be exceeded, the shorter side is
+            round(max_size * shorter / longer), and where that is 0, the size is 1 by `max_size`.
+
+    Returns:
+        (height, width), the longer side truncated to an integer.
+    """
+    shorter, longer = float(min(size)), float(max(size))
+    if max_size is not None and longer / shorter * shorter_side > max_size:
+        shorter_side = round(max_size * shorter / longer)
+        if shorter_side == 0:
+            return (max_size, 1) if size[1] < size[0] else (1, max_size)
+    height, width = size
+    if width < height:
+        return int(shorter_side * height / width), shorter_side
+    return shorter_side, int(shorter_side * width / height)
+
+
+def image_tensor(image: Image.Image) -> Tensor:
+    """The RGB image as (3, h, w) uint8.
+
+    Pillow writes one colour after the other row by row (`;L`), which copies into a batch several
+    times as fast as pixel by pixel.
+    """
+    rows = bytearray(image.tobytes("raw", "RGB;L"))
+    return torch.frombuffer(rows, dtype=torch.uint8).view(image.height, 3, -1).transpose(0, 1)
+
+
+def make_target(scene: Scene) -> Target:
+    """The training target: coordinates divided by (w, h), the area by w * h."""
+    height, width = scene.size
+    extent = torch.tensor([width, height], dtype=torch.float32)
+    first, last = scene.box.split(2, dim=1)
+    keypoints = scene.keypoints / extent
+    visibility = scene.visibility.float()
+    return Target(
+        labels=torch.ones(1, dtype=torch.int64),
+        boxes=torch.cat([(first + last) / 2 / extent, (last - first) / extent], dim=1),
+        keypoints=(keypoints * visibility[:, None])[None],
+        visibility=visibility[None],
+        area=torch.tensor([scene.area / (height * width)]),
+        masks=scene.mask.bool(),
+    )
+
+
+def _resize_mask(mask: Tensor, size: Size) -> Tensor:
+    """What torch's nearest resize gives, and at least one of the person's pixels.
+
+    Picked by index, which takes half the time.
+    """
+    rows, columns = map(_nearest, mask.shape[1:], size)
+    resized = mask.index_select(2, columns).index_select(1, rows)
+    if not resized.any() and mask.any():
+        _, y, x = mask.nonzero()[0].tolist()
+        height, width = mask.shape[-2:]
+        resized[0, y * size[0] // height, x * size[1] // width] = 1
+    return resized
+
+
+def _nearest(old: int, new: int) -> Tensor:
+    """Which of `old` pixels in a line the nearest resize takes for each of `new`."""
+    places = torch.arange(old, dtype=torch.float32)[None, None]
+    return interpolate(places, new, mode="nearest")[0, 0].long()
+
+
+def _mirror(points: Tensor, width: int) -> Tensor:
+    x, y = points.unbind(-1)
+    return torch.stack([width - 1 - x, y], dim=-1)

@@ -1,0 +1,1 @@
+"""Losses beside the published ones, each one file."""

@@ -1,0 +1,132 @@
+"""Synthetic people for Lightning: drawn when the run starts, kept in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from uniphd.data.annotations import ReferredPerson
+from uniphd.data.loading import Loading, PeopleDataModule, require_positive
+from uniphd.errors import ConfigError
+from uniphd.synthetic.annotations import MAX_SCENES, draw_records
+from uniphd.synthetic.layout import Split
+from uniphd.synthetic.parallel import scene_pool
+from uniphd.synthetic.scene import World
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+ValSplit: TypeAlias = Literal["seen", "seen_pairs", "unseen"]
+_SPLITS: dict[str, Split] = {
+    "seen": "val",
+    "seen_pairs": "val_seen_pairs",
+    "unseen": "val_unseen",
+}
+
+_FEW = 64  # images that are drawn before other processes would have started
+
+_logger = logging.getLogger(__name__)
+
+
+class SyntheticDataModule(PeopleDataModule):
+    """The people that `uniphd-data synth` writes, without files.
+
+    Images are drawn at the start and stay in memory as they are (49 KB per image of 128 x 128
+    pixels), because drawing them in every epoch would cost about as much as training a small
+    network on them.
+
+    Args:
+        train_scenes: images to train on.
+        val_scenes: images to validate on.
+        split: people to validate on: "seen" are like those of the training; "unseen" wear
+            combinations of colours that nobody wears there, and "seen_pairs" are equally difficult
+            with combinations that occur.
+        size: (height, width) of the images.
+        people: smallest and largest number of people per image.
+        scene_seed: of the scenes; `seed` is of order, augmentation and prompts.
+        drawers: processes that draw at the start; None for one per core.
+        loading: the arguments of `PeopleDataModule`.
+
+    Raises:
+        ConfigError: a number out of range, an unknown split, no or an unknown kind of prompt.
+    """
+
+    def __init__(
+        self,
+        train_scenes: int = 6000,
+        val_scenes: int = 500,
+        split: ValSplit = "seen",
+        size: Sequence[int] = (128, 128),
+        people: Sequence[int] = (2, 4),
+        scene_seed: int = 0,
+        drawers: int | None = None,
+        **loading: Unpack[Loading],
+    ) -> None:
+        super().__init__(**loading)
+        require_positive(train_scenes=train_scenes, val_scenes=val_scenes, drawers=drawers)
+        if max(train_scenes, val_scenes) > MAX_SCENES:
+            raise ConfigError(f"More than {MAX_SCENES} scenes cannot be drawn; ask for fewer.")
+        if split not in _SPLITS:
+            raise ConfigError(f"split is {split!r}; choose from {', '.join(_SPLITS)}.")
+        if len(size) != 2 or len(people) != 2:
+            raise ConfigError("size is [height, width] and people is [smallest, largest].")
+        self.world = World(scene_seed, (size[0], size[1]), (people[0], people[1]))
+        self.train_scenes = train_scenes
+        self.val_scenes = val_scenes
+        self.split = _SPLITS[split]
+        self.drawers = drawers
+        self._read = ImageMemory()
+
+    @property
+    def read(self) -> ImageMemory:
+        """Looks the image of a record up."""
+        return self._read
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw what a stage ("fit", "validate", ...) needs, once."""
+        if stage in (None, "fit") and not self.train_records:
+            self.train_records, _ = self._draw("train", self.train_scenes)
+        if not self.val_records:
+            self.val_records, self.val_others = self._draw(self.split, self.val_scenes)
+
+    def _draw(
+        self, split: Split, count: int
+    ) -> tuple[tuple[ReferredPerson, ...], tuple[ReferredPerson, ...]]:
+        """The people that a split asks for, and the others of their images."""
+        images = torch.empty(count, *self.world.size, 3, dtype=torch.uint8)
+        records: tuple[list[ReferredPerson], list[ReferredPerson]] = ([], [])
+        names: list[str] = []
+        with scene_pool(self.drawers if count > _FEW else 1) as pool:
+            for scene in pool.map(partial(draw_records, self.world, split), count):
+                images[len(names)] = torch.from_numpy(scene.image)
+                names.append(scene.records[0].file_name)
+                for record, referred in zip(scene.records, scene.referred, strict=True):
+                    records[not referred].append(record)
+        self._read.add(names, images)
+        _logger.info("drew %d images of %s: %d people", count, split, len(records[0]))
+        return tuple(records[0]), tuple(records[1])
+
+
+class ImageMemory:
+    """Images by file name, in memory that loading processes share."""
+
+    def __init__(self) -> None:
+        self._images: list[Tensor] = []
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, person: ReferredPerson) -> Image.Image:
+        """The image of a record, RGB."""
+        part, row = self._places[person.file_name]
+        return Image.fromarray(self._images[part][row].numpy())
+
+    def add(self, names: Sequence[str], images: Tensor) -> None:
+        """Keep images (N, h, w, 3) uint8 under their N names."""
+        part = len(self._images)
+        self._images.append(images.share_memory_())
+        self._places |= {name: (part, row) for row, name in enumerate(names)}

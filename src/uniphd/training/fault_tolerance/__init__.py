@@ -1,0 +1,1 @@
+"""Runs that survive kills: checkpoints, exact resuming, stop signals, non-finite steps."""

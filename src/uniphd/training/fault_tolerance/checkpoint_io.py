@@ -1,0 +1,97 @@
+"""Checkpoint files that survive a kill, and reading the one before where one is damaged."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
+
+from uniphd.errors import CheckpointError
+from uniphd.training.fault_tolerance.files import replacing
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints next to their place and moves them there once they are on the disk.
+
+    Lightning's own way writes into the system's temporary folder and moves the file from there,
+    which is a copy where that is another disk: a kill then leaves half a checkpoint, and a power
+    failure any part of it. What `last.ckpt` replaces is kept, see `previous_of`.
+    """
+
+    def __init__(self) -> None:
+        self._damaged: set[Path] = set()
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: None = None
+    ) -> None:
+        """Replace a checkpoint, or leave it as it is.
+
+        Raises:
+            StorageError: the disk is full, or the folder cannot be written to.
+        """
+        path = Path(path)
+        keep = None if path in self._damaged else previous_of(path)
+        with replacing(path, keep) as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # in which torch hides what the file said
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+        self._damaged.discard(path)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint; where it is damaged, the one it replaced, with a warning.
+
+        Raises:
+            CheckpointError: there is no file that is whole.
+        """
+        path = Path(path)
+        problems: list[str] = []
+        for candidate in (path, previous_of(path)):
+            if candidate is None or not candidate.exists():
+                continue
+            try:
+                content = _read(candidate, map_location, weights_only)
+            except CheckpointError as error:
+                self._damaged.add(candidate)
+                problems.append(str(error))
+                continue
+            if problems:
+                rank_zero_warn(f"{problems[0]} Training goes on from {candidate}, the one before.")
+            return content
+        if not problems:
+            raise CheckpointError(f"There is no checkpoint file {path}.")
+        raise CheckpointError(f"{' '.join(problems)} Give another ckpt_path, or train anew.")
+
+
+def previous_of(path: Path) -> Path | None:
+    """Where the checkpoint is that `path` replaced: kept of `last.ckpt` alone."""
+    return path.with_name("previous.ckpt") if path.name == "last.ckpt" else None
+
+
+def _read(path: Path, map_location: Any, weights_only: bool | None) -> dict[str, Any]:
+    """The content of a file whose checksums are right; `torch.load` does not look at them.
+
+    Raises:
+        CheckpointError: the file is damaged or not a checkpoint.
+    """
+    try:
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise BadZipFile(f"the checksum of its part {damaged} is wrong")
+        content: dict[str, Any] = torch.load(
+            path, map_location=map_location, weights_only=weights_only
+        )
+    except (BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).split("\n", 1)[0].rstrip(".")
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}.") from error
+    return content

@@ -1,0 +1,147 @@
+"""Judged answers, against the evaluator and against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.composition import TINY, compose_train
+from uniphd.analysis.results import (
+    Crowd,
+    contact_row,
+    crowds_by_id,
+    examine,
+    judge_answer,
+    worst,
+)
+from uniphd.config.compose import build, build_network
+from uniphd.inference.postprocess import Answers
+from uniphd.inference.predict import predict_answers
+from uniphd.metrics.evaluator import RefHumanEvaluator
+from uniphd.models.build import build_tokenizer
+
+
+def answer(keypoints: np.ndarray, mask: np.ndarray | None) -> Answers:
+    """One answer with a given skeleton (17, 2) and mask."""
+    return Answers(
+        scores=torch.tensor([0.75]),
+        labels=torch.ones(1, dtype=torch.int64),
+        queries=torch.zeros(1, dtype=torch.int64),
+        boxes=torch.zeros(1, 4),
+        keypoints=torch.from_numpy(keypoints).float()[None],
+        visibility=torch.full((1, 17), 0.9),
+        masks=None if mask is None else torch.from_numpy(mask.astype(bool))[None],
+    )
+
+
+def test_outcomes_add_up_to_the_evaluators_metrics(drawn) -> None:
+    records = [record for scene in drawn for record in scene.records]
+    crowds = crowds_by_id(records)
+    evaluator = RefHumanEvaluator(records)
+    outcomes = []
+    for number, record in enumerate(records):
+        shown = crowds[record.image_id].people[0] if number % 3 == 0 else record
+        shift = number % 4
+        mask = np.roll(shown.mask(), shift, axis=1)
+        answers = answer(shown.keypoints[:, :2] + shift, mask)
+        evaluator.update(record.image_id, answers)
+        outcomes.append(judge_answer(record, "text", crowds[record.image_id], answers))
+    metrics = evaluator.compute()
+    assert np.mean([o.iou for o in outcomes]) == pytest.approx(metrics["mIoU"])
+    assert np.mean([o.oks for o in outcomes]) == pytest.approx(metrics["mean_OKS"])
+    assert np.mean([o.chosen for o in outcomes]) == pytest.approx(metrics["pick"])
+    assert np.mean([o.found for o in outcomes]) == pytest.approx(metrics["referring_acc"])
+    assert 0 < metrics["referring_acc"] <= metrics["pick"] < 1
+
+
+def test_whom_an_answer_shows(make_person) -> None:
+    people = make_person(1, 20), make_person(2, 30), make_person(3, 150)
+    crowd = Crowd(people, meant=1)
+
+    def shown(mask: np.ndarray | None):
+        return judge_answer(people[1], "point", crowd, answer(np.zeros((17, 2)), mask))
+
+    own, other, nobody = shown(people[1].mask()), shown(people[0].mask()), shown(None)
+    assert (own.answered, own.found, own.iou) == (1, True, 1.0)
+    assert (other.answered, other.found, other.iou) == (0, False, pytest.approx(1 / 3))
+    assert (nobody.answered, nobody.chosen, nobody.iou) == (None, False, 0.0)
+    poor = shown(np.where(np.arange(100)[:, None] < 40, people[1].mask(), 0))
+    assert (poor.chosen, poor.found, poor.iou) == (True, False, pytest.approx(0.25))
+
+
+def test_errors_are_in_sizes_of_the_person(make_outcome) -> None:
+    outcome = make_outcome(offset=4.0)
+    np.testing.assert_allclose(outcome.errors, 4 / math.sqrt(800), rtol=1e-6)
+    keypoints = outcome.record.keypoints.copy()
+    keypoints[5, 2] = 0
+    unlabelled = replace(outcome, record=replace(outcome.record, keypoints=keypoints))
+    assert np.flatnonzero(np.isnan(unlabelled.errors)).tolist() == [5]
+
+
+def test_without_labelled_keypoints_there_is_no_similarity(make_person) -> None:
+    person = make_person(1, 20, labelled=False)
+    outcome = judge_answer(person, "box", Crowd((person,), 0), answer(np.zeros((17, 2)), None))
+    assert math.isnan(outcome.oks)
+
+
+def test_closeness_is_the_iou_of_the_nearest_box(make_person) -> None:
+    people = make_person(1, 20), make_person(2, 30), make_person(3, 150)
+    assert [Crowd(people, place).closeness for place in range(3)] == pytest.approx(
+        [1 / 3, 1 / 3, 0]
+    )
+    assert Crowd(people[:1], 0).closeness == 0
+
+
+def test_the_worst_come_first_and_once_per_image(make_outcome) -> None:
+    bad, worse = make_outcome(overlaps=(0.2,), oks=0.1), make_outcome(overlaps=(0.1,), oks=0.1)
+    other = make_outcome(overlaps=(0.9,), oks=math.nan, file_name="b.jpg")
+    assert worst([other, bad, worse], 5) == [worse, other]
+    assert worst([other, bad, worse], 1) == [worse]
+
+
+def test_a_row_shows_prompt_and_both_bodies(drawn, image) -> None:
+    record = drawn[0].records[0]
+    shifted = np.roll(record.mask(), 3, axis=1)
+    crowd = crowds_by_id(drawn[0].records)[record.image_id]
+    row = contact_row(
+        judge_answer(record, "box", crowd, answer(record.keypoints[:, :2], shifted)), image
+    )
+    x, y, w, h = record.bbox
+    assert row.prompt.box.tolist() == pytest.approx([x, y, x + w, y + h])
+    np.testing.assert_array_equal(row.prediction.mask, shifted.astype(bool))
+    np.testing.assert_array_equal(row.annotation.mask, record.mask().astype(bool))
+    assert row.oks == pytest.approx(1)
+
+
+def test_a_network_is_asked_for_everybody_with_every_kind() -> None:
+    config = compose_train(
+        None,
+        *TINY,
+        "data=synthetic",
+        "data.size=[96,96]",
+        "data.eval_transform.size=96",
+        "data.eval_transform.max_size=96",
+        "data.val_scenes=2",
+        "data.drawers=1",
+        "data.val_prompts=[point,box]",
+    )
+    torch.manual_seed(0)
+    network, model_config = build_network(config)
+    network.eval()
+    data = build(config.data, tokenize=build_tokenizer(model_config.tokenizer))
+    data.setup("validate")
+    outcomes = examine(network, data)
+    assert [o.kind for o in outcomes] == [k for k in ("point", "box") for _ in data.val_records]
+    for kind, loader in zip(data.val_prompts, data.val_dataloader(), strict=True):
+        evaluator = RefHumanEvaluator(data.val_records)
+        for batch in loader:
+            for image_id, answers in zip(
+                batch.image_ids, predict_answers(network, batch, 1), strict=True
+            ):
+                evaluator.update(image_id, answers)
+        ious = [o.iou for o in outcomes if o.kind == kind]
+        assert np.mean(ious) == pytest.approx(evaluator.compute()["mIoU"], abs=1e-5)

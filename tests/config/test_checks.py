@@ -1,0 +1,114 @@
+"""Choices that exclude each other are refused with a sentence, and what is published is not."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.composition import EXPERIMENTS, compose_eval, compose_train
+from uniphd.cli.train import train
+from uniphd.config.checks import refuse_impossible, refuse_quantized_gpu
+from uniphd.errors import ConfigError
+from uniphd.models.uniphd import UniPHD
+
+SYNTHETIC = "experiment=synthetic_cpu"
+PRODUCT = ("fusion=product", "grounding=warmup")
+STOPPING = "callbacks=[default,early_stopping]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_are_possible(experiment: str, tmp_path: Path) -> None:
+    for extra in ((), ("trainer=smoke", STOPPING)):
+        given = (f"experiment={experiment}", "++data.root=unused", *extra)
+        refuse_impossible(compose_train(tmp_path, *given))
+
+
+def test_choices_of_every_group_go_together(tmp_path: Path) -> None:
+    groups = ("backbone=swin_l", "prompt=text", "loss=no_mask", "text_encoder=minilm")
+    config = compose_train(tmp_path, "data.root=unused", *groups, "optim=cosine")
+    refuse_impossible(config)
+    assert (config.backbone.channels[3], config.text_encoder.sentence) == (1536, "mean")
+    assert config.tokenizer.name == config.text_encoder.name
+    assert config.module.scheduler._target_.endswith("warmup_cosine")
+
+
+IMPOSSIBLE = {
+    ("sizes.hidden_dim=100",): r"sizes\.hidden_dim=100 is not a multiple of 8 \(sizes\.num_heads\)",
+    ("sizes.hidden_dim=48",): r"sizes\.hidden_dim=48 is not a multiple of 32",
+    ("sizes.num_queries=0",): r"sizes\.num_queries is 0",
+    ("sizes.num_levels=2",): r"sizes\.num_levels=2 leaves out maps of the backbone",
+    ("model.mask_head=null",): r"model\.mask_head is null.*loss=no_mask",
+    ("grounding=warmup",): r"use fusion=product or grounding=none",
+    ("fusion=none", "grounding=warmup"): r"use fusion=product or grounding=none",
+    (*PRODUCT, "grounding.levels=[0,4]"): r"levels=\[0, 4\].*the last one is 3",
+    ("data.captions=3",): r"captions=3 gives sentences to the grounding loss alone",
+    (*PRODUCT, "grounding.choice_weight=1.0"): r"with data\.together=true",
+    ("optim=cosine", "trainer.max_epochs=-1"): r"trainer\.max_steps, trainer\.max_epochs or",
+    ("optim=cosine", "trainer.max_steps=100"): r"max_steps=100 ends the run within the 100 steps",
+    (SYNTHETIC, "trainer.max_steps=-1", "trainer.max_epochs=3"): r"val_check_interval=-1 is no",
+    ("monitor=val/mean/mAP",): r"^monitor=.*mAP is never logged.*nearest is val/mean/mask_AP",
+    ("prompt=point", "monitor=val/text/pose_AP"): r"never logged.* validates point;",
+    (STOPPING, "callbacks.early_stopping.monitor=pose"): r"callbacks\.early_stopping\.monitor=pose",
+    ("optimized_metric=mIoU",): r"optimized_metric=mIoU is never logged",
+    ("callbacks=none", "optimized_metric=${monitor}", "monitor=mIoU"): r"^monitor=mIoU is never",
+    ("monitor=${optimized}",): r"monitor cannot be filled in",
+    ("loss=no_pose",): r"pose_AP measures what no loss trains.* give monitor=val/mean/mask_AP",
+    (SYNTHETIC, "loss=no_mask"): r"referring_acc measures.* give monitor=val/mean/pose_AP",
+    ("compile=fast",): r"compile=fast is no mode.*default",
+}
+
+
+@pytest.mark.parametrize("overrides", IMPOSSIBLE, ids=" ".join)
+def test_what_is_impossible_is_refused(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=IMPOSSIBLE[overrides]):
+        refuse_impossible(compose_train(tmp_path, "++data.root=unused", *overrides))
+
+
+def test_what_a_refusal_names_is_possible(tmp_path: Path) -> None:
+    for overrides in (
+        ("sizes.hidden_dim=96", "sizes.num_levels=5"),
+        (*PRODUCT, "grounding.levels=[0,3]", "grounding.choice_weight=1.0", "data.together=true"),
+        ("optim=cosine", "trainer.max_epochs=3"),
+        ("optim=cosine", "trainer.max_epochs=-1", "optim.scheduler.total_steps=500"),
+        ("loss=no_pose", "monitor=val/mean/mask_AP"),
+        ("loss=no_pose", "callbacks=none"),
+        ("callbacks=early_stopping",),
+        ("prompt=point", "monitor=val/point/pose_AP", "optimized_metric=train/loss"),
+    ):
+        refuse_impossible(compose_train(tmp_path, "data.root=unused", *overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("sizes.hidden_dim=100",), "multiple"),
+        ((STOPPING, "trainer.limit_val_batches=0"), "Early stopping needs a validation"),
+        (("optimized_metric=val/mean/mIoU", "trainer.limit_val_batches=0"), "needs a validation"),
+    ],
+)
+def test_a_refusal_comes_before_the_network(
+    overrides: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: object) -> UniPHD:
+        raise AssertionError("the network is built")
+
+    monkeypatch.setattr(importlib.import_module("uniphd.cli.train"), "build_network", build)
+    with pytest.raises(ConfigError, match=sentence):
+        train(compose_train(tmp_path, SYNTHETIC, *overrides))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("gpu", "refused"), [(True, True), (False, False)])
+def test_8_bits_are_for_the_cpu(gpu: bool, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: gpu)
+    refuse_quantized_gpu(compose_eval(None, "int8=true", "trainer.accelerator=cpu"))
+    refuse_quantized_gpu(compose_eval(None))
+    if refused:
+        with pytest.raises(ConfigError, match=r"trainer\.accelerator=cpu"):
+            refuse_quantized_gpu(compose_eval(None, "int8=true"))
+    else:
+        refuse_quantized_gpu(compose_eval(None, "int8=true"))

@@ -1,0 +1,187 @@
+"""The grounding loss against loops over tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from uniphd.errors import ConfigError
+from uniphd.losses.auxiliary.grounding import GroundingLoss, choice_loss, coverage
+from uniphd.models.outputs import GroundingPrediction
+from uniphd.structures import Target
+
+CANVAS = (32, 48)
+SIZES = ((32, 48), (24, 40))  # of the images inside the canvas
+SHAPES = ((4, 6), (2, 3), (1, 2))
+STRIDES = (8, 16)
+APART = (0, 1)  # two prompts, each with an image of its own
+
+
+def masks() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.random(size) < 0.3 for size in SIZES]
+
+
+def target(*people: np.ndarray) -> Target:
+    count = len(people)
+    return Target(
+        labels=torch.ones(count, dtype=torch.int64),
+        boxes=torch.rand(count, 4),
+        keypoints=torch.rand(count, 17, 2),
+        visibility=torch.ones(count, 17),
+        area=torch.rand(count),
+        masks=torch.from_numpy(np.stack(people)),
+    )
+
+
+def prediction(dtype: torch.dtype = torch.float32) -> GroundingPrediction:
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(2, sum(h * w for h, w in SHAPES))
+    padding = []
+    for index, (h, w) in enumerate(SHAPES):
+        stride = 8 * 2**index
+        level = torch.ones(2, h, w, dtype=torch.bool)
+        for row, (height, width) in enumerate(SIZES):
+            level[row, : math.ceil(height / stride), : math.ceil(width / stride)] = False
+        padding.append(level.flatten(1))
+    rows = torch.arange(2)
+    return GroundingPrediction(logits.to(dtype), torch.cat(padding, 1), rows, SHAPES, CANVAS)
+
+
+def by_loops(answer: GroundingPrediction, levels: list[int], dice_weight: float) -> float:
+    """Mean over levels and images of the valid tokens' mean cross-entropy, and dice."""
+    terms = []
+    for level in levels:
+        height, width = SHAPES[level]
+        start, stride = sum(h * w for h, w in SHAPES[:level]), STRIDES[level]
+        for row, mask in enumerate(masks()):
+            canvas = np.zeros(CANVAS)
+            canvas[: mask.shape[0], : mask.shape[1]] = mask
+            entropies, overlap, total = [], 0.0, 0.0
+            for y in range(height):
+                for x in range(width):
+                    token = start + y * width + x
+                    if answer.padding[row, token]:
+                        continue
+                    cell = canvas[y * stride : (y + 1) * stride, x * stride : (x + 1) * stride]
+                    share = cell.sum() / stride**2
+                    p = 1 / (1 + math.exp(-float(answer.logits[row, token])))
+                    entropies.append(-share * math.log(p) - (1 - share) * math.log(1 - p))
+                    overlap += p * share
+                    total += p + share
+            dice = 1 - (2 * overlap + 1) / (total + 1)
+            terms.append(np.mean(entropies) + dice_weight * dice)
+    return float(np.mean(terms))
+
+
+@pytest.mark.parametrize("levels", [[0], [1], [0, 1]])
+@pytest.mark.parametrize("dice_weight", [0.0, 0.7])
+def test_equals_loops_over_tokens(levels: list[int], dice_weight: float) -> None:
+    loss = GroundingLoss(1, dice_weight=dice_weight, levels=levels)
+    answer = prediction()
+    value = loss(answer, [target(mask) for mask in masks()], APART)
+    assert float(value) == pytest.approx(by_loops(answer, levels, dice_weight), rel=1e-5)
+
+
+def test_padding_and_other_levels_get_no_gradient() -> None:
+    answer = prediction()
+    logits = answer.logits.requires_grad_()
+    GroundingLoss(1, dice_weight=1.0)(answer, [target(mask) for mask in masks()], APART).backward()
+    assert logits.grad is not None
+    supervised = ~answer.padding
+    supervised[:, -2:] = False  # the third level
+    assert ((logits.grad != 0) == supervised).all()
+
+
+def test_the_choice_equals_loops_over_the_people_of_an_image() -> None:
+    """Five prompts and two captions, of two people of image 0, one twice, and of two others."""
+    random = np.random.default_rng(1)
+    people = random.random((4, 6)) * (random.random((4, 6)) < 0.6)
+    logits, of_whom, images = random.normal(size=(7, 6)), [0, 1, 0, 2, 3], [0, 0, 0, 1, 1]
+    rows = [0, 1, 2, 3, 4, 1, 3]
+    others = {0: [0, 1], 1: [0, 1], 2: [2, 3], 3: [2, 3]}
+    expected = []
+    for row, person in zip(logits, (of_whom[row] for row in rows), strict=True):
+        scores = {
+            one: math.log(
+                sum(math.exp(row[cell]) * people[one][cell] for cell in range(6))
+                / people[one].sum()
+            )
+            for one in others[person]
+        }
+        # Person 0 has two prompts: for person 1, both are candidates.
+        copies = {one: 2 if person == 1 and one == 0 else 1 for one in scores}
+        total = sum(copies[one] * math.exp(score) for one, score in scores.items())
+        expected.append(-math.log(math.exp(scores[person]) / total))
+    shared = torch.tensor(images)[:, None] == torch.tensor(images)
+    covered = torch.from_numpy(people[of_whom])
+    value = choice_loss(torch.from_numpy(logits), torch.tensor(rows), covered, shared)
+    assert float(value) == pytest.approx(np.mean(expected))
+
+
+def test_the_choice_is_among_the_people_of_one_image_only() -> None:
+    answer, targets = prediction(), [target(mask) for mask in masks()]
+    with_choice = GroundingLoss(1, choice_weight=3.0)
+    torch.testing.assert_close(
+        with_choice(answer, targets, APART), GroundingLoss(1)(answer, targets, APART)
+    )
+    assert with_choice(answer, targets, (0, 0)) > GroundingLoss(1)(answer, targets, (0, 0)) + 0.1
+
+
+def test_somebody_who_covers_no_cell_is_no_danger() -> None:
+    logits = torch.randn(2, 6, requires_grad=True)
+    covered = torch.stack([torch.zeros(6), torch.rand(6)])
+    choice_loss(logits, torch.arange(2), covered, torch.ones(2, 2, dtype=torch.bool)).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_several_people_of_an_image_are_taken_together() -> None:
+    first, second = masks()
+    parts = [first & (np.arange(48) < 20), first & (np.arange(48) >= 20)]
+    loss, answer = GroundingLoss(1), prediction()
+    together = loss(answer, [target(first), target(second)], APART)
+    torch.testing.assert_close(loss(answer, [target(*parts), target(second)], APART), together)
+
+
+def test_half_precision_logits_are_taken_in_single_precision() -> None:
+    answer = prediction(torch.bfloat16)
+    value = GroundingLoss(1)(answer, [target(mask) for mask in masks()], APART)
+    assert value.dtype == torch.float32
+    assert float(value) == pytest.approx(by_loops(answer, [0, 1], 0), rel=1e-5)
+
+
+def test_odd_levels_cover_the_whole_canvas() -> None:
+    """A canvas of 48 has two rows at stride 32."""
+    mask = torch.zeros(1, 48, 32, dtype=torch.bool)
+    mask[:, :24] = True
+    torch.testing.assert_close(coverage(mask, (2, 1)), torch.tensor([[1.0, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"warmup_steps": -1}, "negative"),
+        ({"warmup_steps": 1, "weight": -0.5}, "negative"),
+        ({"warmup_steps": 1, "choice_weight": -1.0}, "negative"),
+        ({"warmup_steps": 1, "levels": [0, -1]}, "negative"),
+        ({"warmup_steps": 1, "levels": []}, "at least one level"),
+        ({"warmup_steps": 0}, "neither"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        GroundingLoss(**arguments)
+
+
+def test_a_level_that_does_not_exist() -> None:
+    with pytest.raises(ConfigError, match="levels 0 to 2"):
+        GroundingLoss(1, levels=[0, 3])(prediction(), [target(mask) for mask in masks()], APART)
+
+
+def test_the_warmup_counts_steps_from_zero() -> None:
+    assert [GroundingLoss(3).warms_up(step) for step in range(5)] == [True] * 3 + [False] * 2

@@ -1,0 +1,44 @@
+"""Synthetic scenes, drawn once for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uniphd.synthetic.layout import Split
+from uniphd.synthetic.scene import SyntheticScene, World, draw_scene
+from uniphd.synthetic.writer import write_folder
+
+WORLD = World(seed=5)
+SMALL = World(seed=3, size=(96, 96), people=(2, 3))
+
+
+def draw(split: Split, count: int) -> list[SyntheticScene]:
+    return [draw_scene(WORLD, split, index) for index in range(count)]
+
+
+@pytest.fixture(scope="session")
+def scenes() -> list[SyntheticScene]:
+    """Scenes to train on."""
+    return draw("train", 60)
+
+
+@pytest.fixture(scope="session")
+def unseen_scenes() -> list[SyntheticScene]:
+    """Scenes with held-out combinations of colours."""
+    return draw("val_unseen", 25)
+
+
+@pytest.fixture(scope="session")
+def pair_scenes() -> list[SyntheticScene]:
+    """Scenes of the same difficulty with combinations that occur in training."""
+    return draw("val_seen_pairs", 25)
+
+
+@pytest.fixture(scope="session")
+def synthetic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set on disk, drawn by this process; read only."""
+    out = tmp_path_factory.mktemp("synthetic") / "people"
+    write_folder(out, SMALL, train=6, val=3, workers=1)
+    return out

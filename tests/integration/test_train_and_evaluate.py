@@ -54,7 +54,7 @@ def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path) -> None:
         "last.ckpt",
         "previous.ckpt",
     }
-    assert {p.stem for p in (tmp_path / "run" / "images").iterdir()} == {
+    assert {p.stem for p in (tmp_path / "run" / "figures").iterdir()} == {
         "text",
         "point",
         "scribble",

@@ -2,66 +2,102 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
 from PIL import Image
 
 from uniphd.training.callbacks.curves import TrainingCurves
+from uniphd.training.loggers.csv_log import CsvLog
 
 
-def _trainer(step: int, **metrics: float) -> SimpleNamespace:
-    named = {name.replace("__", "/"): torch.tensor(value) for name, value in metrics.items()}
-    return SimpleNamespace(
-        global_step=step,
-        log_every_n_steps=10,
-        callback_metrics=named,
-        sanity_checking=False,
-        is_global_zero=True,
+class _Logging(BoringModel):
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> Any:
+        output = super().training_step(batch, batch_idx)
+        self.log("train/loss", output["loss"])
+        return output
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("val/text/mIoU", 0.5)
+        self.log("val/mean/mIoU", 0.5)
+        self.log("val/text/lr", 1.0)
+
+
+def _train(folder: Path, curves: TrainingCurves, **options: Any) -> None:
+    lightning.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=CsvLog(folder / "csv"),
+        callbacks=[curves],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=1,
+        **options,
+    ).fit(_Logging())
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The panels of every image, in place of the images."""
+    panels: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "uniphd.training.callbacks.curves.draw_curves", lambda curves, _: panels.append(curves)
     )
+    return panels
 
 
-def _run(curves: TrainingCurves, steps: range) -> None:
-    for step in steps:
-        curves.on_train_batch_end(_trainer(step, train__loss=100 / step), None, None, None, step)
-        if step % 50 == 0:
-            trainer = _trainer(step, val__text__mIoU=step / 200, val__point__mIoU=0.3, val__lr=1.0)
-            curves.on_validation_end(trainer, None)
+@pytest.mark.parametrize(
+    ("accumulated", "every", "losses"),
+    [(4, 2, [1, 3, 5, 7]), (1, 10, [9, 19, 29]), (1, 0, None)],
+)
+def test_points_are_those_of_the_loggers(
+    accumulated: int,
+    every: int,
+    losses: list[int] | None,
+    tmp_path: Path,
+    drawn: list[dict[str, Any]],
+) -> None:
+    curves = TrainingCurves(tmp_path / "curves.png", ["train/loss"], ["mIoU"])
+    _train(
+        tmp_path,
+        curves,
+        accumulate_grad_batches=accumulated,
+        log_every_n_steps=every,
+        max_epochs=1,
+        limit_train_batches=32,
+    )
+    panels = drawn[-1]
+    if losses is None:
+        assert "loss" not in panels
+    else:
+        assert [step for step, _ in panels["loss"]["train/loss"]] == losses
+    assert panels["mIoU"] == {"text": [(32 // accumulated - 1, 0.5)]}
 
 
-def test_points_are_those_of_the_logged_steps_and_validations(tmp_path: Path) -> None:
-    curves = TrainingCurves(tmp_path / "images" / "curves.png", ["train/loss"], ["mIoU"])
-    _run(curves, range(1, 101))
-    assert curves.points["train/loss"] == [
-        (s - 1, pytest.approx(100 / s)) for s in range(10, 101, 10)
-    ]
-    assert curves.points["val/text/mIoU"] == [(49, 0.25), (99, 0.5)]
-    assert "val/lr" not in curves.points
-    image = np.asarray(Image.open(tmp_path / "images" / "curves.png").convert("RGB"))
+def test_an_image_with_a_panel_for_losses_and_one_per_metric(tmp_path: Path) -> None:
+    path = tmp_path / "images" / "curves.png"
+    curves = TrainingCurves(path, ["train/loss"], ["mIoU"])
+    _train(tmp_path, curves, max_steps=20, log_every_n_steps=5, val_check_interval=10)
+    image = np.asarray(Image.open(path).convert("RGB"))
     assert image.shape[1] > 1.5 * image.shape[0]  # two panels side by side
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10
 
 
-@pytest.mark.parametrize(("kinds", "shown"), [(1, ["text"]), (2, ["text", "point", "mean"])])
-def test_the_mean_of_one_kind_is_not_drawn_twice(
-    kinds: int, shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_mean_of_several_kinds_is_drawn_and_that_of_one_is_not(
+    tmp_path: Path, drawn: list[dict[str, Any]]
 ) -> None:
-    drawn: dict[str, dict[str, object]] = {}
-    monkeypatch.setattr(
-        "uniphd.training.callbacks.curves.draw_curves", lambda panels, _: drawn.update(panels)
-    )
-    named = dict(list({"val__text__mIoU": 0.25, "val__point__mIoU": 0.75}.items())[:kinds])
+    log = CsvLog(tmp_path)
+    trainer = SimpleNamespace(loggers=[log], is_global_zero=True, sanity_checking=False)
     curves = TrainingCurves(tmp_path / "curves.png", [], ["mIoU"])
-    curves.on_validation_end(_trainer(10, **named, val__mean__mIoU=0.5), None)
-    assert list(drawn["mIoU"]) == shown
-
-
-def test_a_resumed_run_continues_the_curves(tmp_path: Path) -> None:
-    whole = TrainingCurves(tmp_path / "a.png", ["train/loss"], ["mIoU"])
-    _run(whole, range(1, 101))
-    first, second = (TrainingCurves(tmp_path / "b.png", ["train/loss"], ["mIoU"]) for _ in "ab")
-    _run(first, range(1, 61))
-    second.load_state_dict(first.state_dict())
-    _run(second, range(61, 101))
-    assert dict(second.points) == dict(whole.points)
+    curves.on_validation_end(trainer, None)
+    assert drawn == []  # nothing is logged yet
+    log.log_metrics({"val/text/mIoU": 0.25, "val/mean/mIoU": 0.5}, 9)
+    curves.on_validation_end(trainer, None)
+    log.log_metrics({"val/point/mIoU": 0.75}, 9)
+    curves.on_validation_end(trainer, None)
+    assert [set(panels["mIoU"]) for panels in drawn] == [{"text"}, {"text", "point", "mean"}]

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
-from tests.training.fault_tolerance.test_exact_resume import Draws, KeepingIO, Recorder, fit, fit_in_a_process
+from tests.training.fault_tolerance.test_exact_resume import (
+    Draws,
+    KeepingIO,
+    Recorder,
+    fit,
+    fit_in_a_process,
+)
 
 from tests.processes import run_processes
 from uniphd.data.dataset import EpochSampler

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.synthetic.conftest import SMALL
 from torch import Tensor
 
 from tests.composition import compose_train
+from tests.synthetic.conftest import SMALL
 from uniphd.config.compose import build
 from uniphd.data.datamodule import RefHumanDataModule
 from uniphd.data.prompts import PromptSampler

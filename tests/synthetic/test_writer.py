@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
-from tests.synthetic.conftest import SMALL
 
+from tests.synthetic.conftest import SMALL
 from uniphd.cli.data import main
 from uniphd.data.annotations import load_annotations
 from uniphd.data.images import read_image, verify_images

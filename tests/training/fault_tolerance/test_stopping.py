@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
+
+from tests.processes import run_processes
 from tests.training.fault_tolerance.test_exact_resume import (
     Draws,
     KeepingIO,
@@ -19,8 +21,6 @@ from tests.training.fault_tolerance.test_exact_resume import (
     fit,
     fit_in_a_process,
 )
-
-from tests.processes import run_processes
 from uniphd.data.dataset import EpochSampler
 from uniphd.data.resumable import (
     STOP_SIGNALS,

@@ -41,7 +41,7 @@ NEVER = -1
 OVERRIDES = (
     "experiment=tiny_refhuman", "data=synthetic", "prompt=point", "callbacks=[default,ema]",
     "data.train_scenes=5", "data.val_scenes=2", "data.people=[2,2]", "data.size=[96,96]",
-    "data.drawers=1", "data.num_workers=0", "data.batch_size=2", "data.val_batch_size=2",
+    "data.num_render_workers=1", "data.num_workers=0", "data.batch_size=2", "data.val_batch_size=2",
     "data.eval_transform.size=96", "data.eval_transform.max_size=96",
     "sizes.hidden_dim=32", "sizes.num_queries=3", "sizes.num_heads=4", "sizes.feedforward_dim=32",
     "sizes.encoder_layers=1", "sizes.decoder_layers=2",

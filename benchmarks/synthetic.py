@@ -18,8 +18,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from uniphd.synthetic.annotations import DrawnScene, draw_records
-from uniphd.synthetic.scene import World, draw_scene
+from uniphd.synthetic.annotations import AnnotatedScene, render_annotated
+from uniphd.synthetic.scene import SceneConfig, render_scene
 
 Item = TypeVar("Item")
 
@@ -31,12 +31,14 @@ def main() -> None:
     parser.add_argument("--size", default="128x128", metavar="WxH", help="default: %(default)s")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    world = World(size=(height, width))
-    draw_scene(world, "val", 0)  # fills the caches
+    config = SceneConfig(size=(height, width))
+    render_scene(config, "val", 0)  # fills the caches
     indices = range(options.scenes)
-    drawn = seconds(lambda index: draw_scene(world, "train", index), indices)
-    scenes: list[DrawnScene] = []
-    complete = seconds(lambda index: scenes.append(draw_records(world, "train", index)), indices)
+    drawn = seconds(lambda index: render_scene(config, "train", index), indices)
+    scenes: list[AnnotatedScene] = []
+    complete = seconds(
+        lambda index: scenes.append(render_annotated(config, "train", index)), indices
+    )
     written = seconds(encode, scenes)
     table = Table("part", "ms per scene", "scenes per second and core")
     for name, total in (
@@ -46,11 +48,11 @@ def main() -> None:
     ):
         table.add_row(name, f"{1e3 * total / len(indices):.1f}", f"{len(indices) / total:.0f}")
     Console().print(table)
-    people = sum(len(scene.records) for scene in scenes)
+    people = sum(len(scene.annotations) for scene in scenes)
     print(f"{len(scenes)} scenes of {width} x {height} pixels, {people} people")
 
 
-def encode(scene: DrawnScene) -> None:
+def encode(scene: AnnotatedScene) -> None:
     """What the writer does with an image, but for the disk."""
     Image.fromarray(scene.image).save(io.BytesIO(), "png", compress_level=1)
 

@@ -126,7 +126,7 @@ def test_a_network_is_asked_for_everybody_with_every_kind() -> None:
         "data.eval_transform.size=96",
         "data.eval_transform.max_size=96",
         "data.val_scenes=2",
-        "data.drawers=1",
+        "data.num_render_workers=1",
         "data.val_prompts=[point,box]",
     )
     torch.manual_seed(0)

@@ -180,7 +180,12 @@ SMALLER = (
     "experiment=synthetic_cpu",
     SMOKE,
     *("sizes.hidden_dim=32", "sizes.num_heads=4", "sizes.feedforward_dim=32"),
-    *("sizes.encoder_layers=1", "data.train_scenes=6", "data.val_scenes=3", "data.drawers=1"),
+    *(
+        "sizes.encoder_layers=1",
+        "data.train_scenes=6",
+        "data.val_scenes=3",
+        "data.num_render_workers=1",
+    ),
     *("data.batch_size=4", "trainer.max_steps=3", "trainer.val_check_interval=3"),
     *("optim.scheduler.warmup_steps=1", "grounding.warmup_steps=1", "print_summary=false"),
     *("trainer.enable_progress_bar=false", "callbacks.progress_bar=null"),

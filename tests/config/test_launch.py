@@ -162,7 +162,11 @@ def run_command(folder: Path, launcher: dict[str, str], arguments: tuple[str, ..
 RUN = (
     *TINY,
     *("data=synthetic", "data.size=[96,96]", "data.train_scenes=2", "data.val_scenes=1"),
-    *("data.eval_transform.size=96", "data.eval_transform.max_size=96", "data.drawers=1"),
+    *(
+        "data.eval_transform.size=96",
+        "data.eval_transform.max_size=96",
+        "data.num_render_workers=1",
+    ),
     *("data.batch_size=1", "prompt=point", "optim.scheduler.warmup_steps=1"),
     *("trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1"),
     *("trainer.enable_progress_bar=false", "callbacks.progress_bar=null"),

@@ -38,7 +38,7 @@ def evaluate_and_count(folder: Path) -> tuple[dict[str, dict[str, float]], int]:
         "data.people=[2,3]",
         "data.scene_seed=5",
         "data.val_scenes=3",  # seven people
-        "data.drawers=1",
+        "data.num_render_workers=1",
         "data.val_batch_size=1",  # what else is in a batch changes an answer's last digits
         "prompt=positional",
         "callbacks=none",

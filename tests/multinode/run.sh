@@ -126,7 +126,7 @@ print(torch.load(sys.argv[1], weights_only=True, map_location="cpu")["global_ste
 training=(
   experiment=tiny_refhuman data=synthetic prompt=all
   data.size=[96,96] data.eval_transform.size=96 data.eval_transform.max_size=96
-  data.train_scenes=4 data.val_scenes=2 data.drawers=1 data.batch_size=2 data.num_workers=0
+  data.train_scenes=4 data.val_scenes=2 data.num_render_workers=1 data.batch_size=2 data.num_workers=0
   sizes.hidden_dim=32 sizes.num_queries=3 sizes.num_heads=4 sizes.feedforward_dim=32
   sizes.encoder_layers=1 sizes.decoder_layers=2
   text_encoder.config.hidden_size=32 text_encoder.config.intermediate_size=32

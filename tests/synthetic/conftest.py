@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
+from tests.data.conftest import word_lengths
 from uniphd.synthetic.layout import Split
-from uniphd.synthetic.scene import SyntheticScene, World, draw_scene
+from uniphd.synthetic.scene import SceneConfig, SyntheticScene, render_scene
 from uniphd.synthetic.writer import write_folder
 
-WORLD = World(seed=5)
-SMALL = World(seed=3, size=(96, 96), people=(2, 3))
+CONFIG = SceneConfig(seed=5)
+SMALL = SceneConfig(seed=3, size=(96, 96), people=(2, 3))
 
 
 def draw(split: Split, count: int) -> list[SyntheticScene]:
-    return [draw_scene(WORLD, split, index) for index in range(count)]
+    return [render_scene(CONFIG, split, index) for index in range(count)]
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +45,9 @@ def synthetic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("synthetic") / "people"
     write_folder(out, SMALL, train=6, val=3, workers=1)
     return out
+
+
+@pytest.fixture
+def tokenize() -> Callable[[Sequence[str]], tuple[Tensor, Tensor]]:
+    """The length of every word."""
+    return word_lengths

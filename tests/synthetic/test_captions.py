@@ -16,7 +16,7 @@ from uniphd.synthetic.appearance import (
     HELD_OUT,
     SEEN_PAIRS,
     SHIRT_COLORS,
-    sample_look,
+    sample_appearance,
 )
 from uniphd.synthetic.scene import SyntheticScene
 
@@ -27,7 +27,7 @@ class Facts:
     """The attributes of a scene's people, without margins: what is literally so."""
 
     def __init__(self, scene: SyntheticScene) -> None:
-        self.looks = [person.traits.look for person in scene.people]
+        self.appearances = [person.traits.appearance for person in scene.people]
         self.poses = [person.traits.pose for person in scene.people]
         self.facing = [person.traits.facing for person in scene.people]
         self.depths = [person.traits.depth for person in scene.people]
@@ -38,7 +38,7 @@ class Facts:
 
     def holding(self, claim: claims.Predicate) -> set[int]:
         """The people of whom a claim is literally true."""
-        everybody = set(range(len(self.looks)))
+        everybody = set(range(len(self.appearances)))
         name, value = type(claim).__name__, vars(claim)
         if name == "Both":
             return self.holding(value["first"]) & self.holding(value["second"])
@@ -56,17 +56,18 @@ class Facts:
             order.reverse()
         match name:
             case "ShirtIs":
-                return {i for i in everybody if self.looks[i].shirt == value["color"]}
+                return {i for i in everybody if self.appearances[i].shirt == value["color"]}
             case "BottomIs":
-                return {i for i in everybody if self.looks[i].bottom == value["color"]}
+                return {i for i in everybody if self.appearances[i].bottom == value["color"]}
             case "HasHat":
                 wanted = set(COLORS) if value["color"] is None else {value["color"]}
-                return {i for i in everybody if self.looks[i].hat_color in wanted}
+                return {i for i in everybody if self.appearances[i].hat_color in wanted}
             case "HairIs":
                 return {
                     i
                     for i in everybody
-                    if self.looks[i].hair == value["color"] and self.looks[i].hair_length != "bald"
+                    if self.appearances[i].hair == value["color"]
+                    and self.appearances[i].hair_length != "bald"
                 }
             case "PoseIs":
                 return {i for i in everybody if self.poses[i] == value["pose"]}
@@ -150,12 +151,14 @@ def test_what_is_worn_below_the_shirt_has_its_own_word(scenes: Scenes) -> None:
             for caption in person.captions:
                 if isinstance(caption.claim, claims.BottomIs):
                     checked += 1
-                    assert re.search(words[person.traits.look.bottom_kind], caption.text)
+                    assert re.search(words[person.traits.appearance.bottom_kind], caption.text)
     assert checked > 20
 
 
 def pairs(scene: SyntheticScene) -> list[tuple[str, str]]:
-    return [(person.traits.look.shirt, person.traits.look.bottom) for person in scene.people]
+    return [
+        (person.traits.appearance.shirt, person.traits.appearance.bottom) for person in scene.people
+    ]
 
 
 def test_held_out_pairs_are_a_fair_choice() -> None:
@@ -194,10 +197,10 @@ def test_pair_splits_need_both_colours(group: str, request: pytest.FixtureReques
 
 
 def make_traits(**changes: object) -> claims.Traits:
-    look = sample_look(np.random.default_rng(0), ("red", "blue"))
+    appearance = sample_appearance(np.random.default_rng(0), ("red", "blue"))
     everything = frozenset({"shirt", "bottom", "hat", "hair", "pose"})
     return replace(
-        claims.Traits(look, "standing", 0.0, 0.5, 0.5, everything),
+        claims.Traits(appearance, "standing", 0.0, 0.5, 0.5, everything),
         **changes,  # type: ignore[arg-type]
     )
 

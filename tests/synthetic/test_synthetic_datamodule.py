@@ -28,7 +28,7 @@ NUMBERS: dict[str, Any] = {
     "size": SMALL.size,
     "people": SMALL.people,
     "scene_seed": SMALL.seed,
-    "drawers": 1,
+    "num_render_workers": 1,
 }
 
 
@@ -134,7 +134,7 @@ def test_the_configuration_builds_it(tokenize: Tokenizer) -> None:
         "data=synthetic",
         "data.train_scenes=2",
         "data.val_scenes=1",
-        "data.drawers=1",
+        "data.num_render_workers=1",
         "data.num_workers=0",
     )
     data: SyntheticDataModule = build(config.data, tokenize=tokenize)

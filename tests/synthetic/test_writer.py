@@ -15,7 +15,7 @@ from uniphd.cli.data import main
 from uniphd.data.annotations import load_annotations
 from uniphd.data.images import read_image, verify_images
 from uniphd.errors import ConfigError
-from uniphd.synthetic.scene import World, draw_scene
+from uniphd.synthetic.scene import SceneConfig, render_scene
 from uniphd.synthetic.writer import write_folder
 
 FILES = {
@@ -72,7 +72,7 @@ def test_files_hold_the_drawn_scenes(synthetic_folder: Path) -> None:
     wordings = {entry["id"]: entry["captions"] for entry in content["images"]}
     position = 0
     for index in range(6):
-        scene = draw_scene(SMALL, "train", index)
+        scene = render_scene(SMALL, "train", index)
         for person in scene.people:
             record = records[position]
             position += 1
@@ -125,7 +125,7 @@ def test_a_longer_set_begins_like_a_shorter_one(synthetic_folder: Path, tmp_path
 def test_an_own_folder_is_replaced_and_a_foreign_one_is_not(tmp_path: Path) -> None:
     out = tmp_path / "made" / "people"
     write_folder(out, SMALL, train=2, val=1, workers=1)
-    write_folder(out, World(seed=4), train=1, val=1, workers=1)
+    write_folder(out, SceneConfig(seed=4), train=1, val=1, workers=1)
     assert json.loads((out / "synthetic.json").read_text())["seed"] == 4
     assert len(list((out / "images").glob("train*"))) == 1
     assert [path.name for path in out.parent.iterdir()] == ["people"]  # nothing temporary is left
@@ -146,7 +146,9 @@ def test_an_own_folder_is_replaced_and_a_foreign_one_is_not(tmp_path: Path) -> N
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uniphd.synthetic.scene._ATTEMPTS", 1)
     with pytest.raises(ConfigError, match="8 people do not fit into 64 x 64 pixels"):
-        write_folder(tmp_path / "people", World(0, (64, 64), (8, 8)), train=1, val=1, workers=1)
+        write_folder(
+            tmp_path / "people", SceneConfig(0, (64, 64), (8, 8)), train=1, val=1, workers=1
+        )
     assert list(tmp_path.iterdir()) == []
 
 

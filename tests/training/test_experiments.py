@@ -151,7 +151,7 @@ def reduced(experiment: str, output: Path, refhuman: Path) -> DictConfig:
     config.data.num_workers = 0
     if "train_scenes" in config.data:
         config.data.train_scenes = config.data.val_scenes = 1
-        config.data.drawers = 1
+        config.data.num_render_workers = 1
     else:
         config.data.root = str(refhuman)
         config.data.train_file = "RefHuman_train.json"

@@ -12,22 +12,22 @@ from pycocotools import mask as coco_mask
 from uniphd.analysis.results import Crowd, Outcome
 from uniphd.data.annotations import ReferredPerson
 from uniphd.prompts import PromptKind
-from uniphd.synthetic.annotations import DrawnScene, draw_records
-from uniphd.synthetic.scene import World
+from uniphd.synthetic.annotations import AnnotatedScene, render_annotated
+from uniphd.synthetic.scene import SceneConfig
 
 MakePerson = Callable[..., ReferredPerson]
 MakeOutcome = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
-def drawn() -> list[DrawnScene]:
+def drawn() -> list[AnnotatedScene]:
     """Four synthetic scenes of two or three people."""
-    world = World(seed=3, size=(96, 96), people=(2, 3))
-    return [draw_records(world, "val", number) for number in range(4)]
+    config = SceneConfig(seed=3, size=(96, 96), people=(2, 3))
+    return [render_annotated(config, "val", number) for number in range(4)]
 
 
 @pytest.fixture(scope="session")
-def rendered(drawn: list[DrawnScene]) -> Image.Image:
+def rendered(drawn: list[AnnotatedScene]) -> Image.Image:
     """The image of the first scene."""
     return Image.fromarray(drawn[0].image)
 

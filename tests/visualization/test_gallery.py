@@ -49,12 +49,12 @@ def test_a_sentence_stands_below_the_untouched_image(make_person) -> None:
 
 
 def test_the_annotation_shows_mask_and_skeleton(drawn, rendered) -> None:
-    tile = annotation_tile(rendered, drawn[0].records[0])
+    tile = annotation_tile(rendered, drawn[0].annotations[0])
     assert all(matches(tile.rendered, color).sum() > 20 for color in (MASK, LEFT, RIGHT))
 
 
 def test_a_person_has_four_prompts_and_an_annotation(drawn, rendered) -> None:
-    tiles = person_tiles(rendered, drawn[0].records[0])
+    tiles = person_tiles(rendered, drawn[0].annotations[0])
     drawn_prompts = [matches(tile.rendered, PROMPT).sum() > 30 for tile in tiles[:4]]
     assert drawn_prompts == [False, True, True, True]
     assert len(tiles) == 5

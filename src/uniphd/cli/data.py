@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uniphd.errors import UniPHDError
-from uniphd.synthetic.scene import World
+from uniphd.synthetic.scene import SceneConfig
 from uniphd.synthetic.writer import write_folder
 
 
@@ -66,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _synth(options: argparse.Namespace) -> None:
-    world = World(options.seed, options.size, options.people)
+    config = SceneConfig(options.seed, options.size, options.people)
     started = time.perf_counter()
-    people = write_folder(options.out, world, options.train, options.val, options.workers)
+    people = write_folder(options.out, config, options.train, options.val, options.workers)
     seconds = time.perf_counter() - started
     for name, count in people.items():
         print(f"{options.out / name}: {count} people")

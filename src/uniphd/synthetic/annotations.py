@@ -1,4 +1,4 @@
-"""Scenes -> RefHuman records: one per person, with scribbles and an image id of its own."""
+"""A scene's annotations in RefHuman's form: one per person, each with its own image id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uniphd.data.annotations import ReferredPerson
 from uniphd.data.scribbles import draw_scribbles
 from uniphd.data.validation import NUM_SCRIBBLES
 from uniphd.synthetic.layout import SPLITS, Split
-from uniphd.synthetic.scene import MAX_PEOPLE, Person, World, draw_scene
+from uniphd.synthetic.scene import MAX_PEOPLE, Person, SceneConfig, render_scene
 
 MAX_SCENES = 1_000_000
 """Scenes of a split, so that image ids are unique over all splits."""
@@ -24,31 +24,31 @@ _IDS_PER_SPLIT = MAX_SCENES * _IDS_PER_SCENE
 
 
 @dataclass(frozen=True)
-class DrawnScene:
+class AnnotatedScene:
     """A scene as a data set has it.
 
     Attributes:
         image: (h, w, 3) uint8 RGB.
-        records: of everybody.
-        referred: per record whether the split asks for it.
+        annotations: one per person.
+        referred: per annotation, whether the split asks for that person.
     """
 
     image: npt.NDArray[np.uint8]
-    records: tuple[ReferredPerson, ...]
+    annotations: tuple[ReferredPerson, ...]
     referred: tuple[bool, ...]
 
 
-def draw_records(world: World, split: Split, index: int) -> DrawnScene:
-    """Draw a scene and make its records.
+def render_annotated(config: SceneConfig, split: Split, index: int) -> AnnotatedScene:
+    """Draw a scene and annotate its people.
 
     Image ids tell split, scene and person, so that they do not depend on how many scenes there are.
     """
-    scene = draw_scene(world, split, index)
+    scene = render_scene(config, split, index)
     first_id = _IDS_PER_SPLIT * SPLITS.index(split) + _IDS_PER_SCENE * index + 1
-    return DrawnScene(
+    return AnnotatedScene(
         image=scene.image,
-        records=tuple(
-            _make_record(world, person, first_id + number, image_name(split, index))
+        annotations=tuple(
+            _make_annotation(config, person, first_id + number, image_name(split, index))
             for number, person in enumerate(scene.people)
         ),
         referred=tuple(person.referred for person in scene.people),
@@ -60,12 +60,14 @@ def image_name(split: Split, index: int) -> str:
     return f"{split}_{index:06d}.png"
 
 
-def _make_record(world: World, person: Person, image_id: int, file_name: str) -> ReferredPerson:
+def _make_annotation(
+    config: SceneConfig, person: Person, image_id: int, file_name: str
+) -> ReferredPerson:
     height, width = person.mask.shape
     mask = np.asfortranarray(person.mask, dtype=np.uint8)
     runs = coco_mask.encode(mask)
     x, y, w, h = coco_mask.toBbox(runs).tolist()
-    random = Random(f"scribbles/{world.seed}/{image_id}")
+    random = Random(f"scribbles/{config.seed}/{image_id}")
     return ReferredPerson(
         image_id=image_id,
         annotation_id=image_id,
@@ -82,32 +84,32 @@ def _make_record(world: World, person: Person, image_id: int, file_name: str) ->
     )
 
 
-def image_entry(record: ReferredPerson) -> dict[str, Any]:
-    """A record's entry in `images`; other readers ignore the list `captions`, all its sentences."""
+def image_entry(annotation: ReferredPerson) -> dict[str, Any]:
+    """An annotation's entry in `images`; other readers ignore `captions`, the list of them all."""
     return {
-        "id": record.image_id,
-        "file_name": record.file_name,
-        "height": record.height,
-        "width": record.width,
-        "caption": record.caption,
-        "captions": [record.caption, *record.other_captions],
+        "id": annotation.image_id,
+        "file_name": annotation.file_name,
+        "height": annotation.height,
+        "width": annotation.width,
+        "caption": annotation.caption,
+        "captions": [annotation.caption, *annotation.other_captions],
     }
 
 
-def annotation_entry(record: ReferredPerson) -> dict[str, Any]:
-    """A record's entry in `annotations`."""
+def annotation_entry(annotation: ReferredPerson) -> dict[str, Any]:
+    """An annotation's entry in `annotations`."""
     return {
-        "id": record.annotation_id,
-        "image_id": record.image_id,
+        "id": annotation.annotation_id,
+        "image_id": annotation.image_id,
         "category_id": 1,
         "iscrowd": 0,
-        "bbox": list(record.bbox),
-        "area": record.area,
-        "num_keypoints": record.num_keypoints,
-        "keypoints": [round(value, 1) for value in record.keypoints.ravel().tolist()],
+        "bbox": list(annotation.bbox),
+        "area": annotation.area,
+        "num_keypoints": annotation.num_keypoints,
+        "keypoints": [round(value, 1) for value in annotation.keypoints.ravel().tolist()],
         "segmentation": {
-            "size": [record.height, record.width],
-            "counts": record.counts.decode("ascii"),
+            "size": [annotation.height, annotation.width],
+            "counts": annotation.counts.decode("ascii"),
         },
-        "scribble": record.scribbles.ravel().tolist(),
+        "scribble": annotation.scribbles.ravel().tolist(),
     }

@@ -81,7 +81,7 @@ _Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Clothes, hair and skin of one person.
 
     Attributes:
@@ -113,12 +113,12 @@ class Look:
     tint: Rgb
 
 
-def sample_look(rng: np.random.Generator, pair: ColorPair) -> Look:
+def sample_appearance(rng: np.random.Generator, pair: ColorPair) -> Appearance:
     """Draw everything but the colours of shirt and trousers, which are given."""
     hats: tuple[Hat | None, ...] = ("cap", "beanie", "brim", None, None, None, None)
     hat = pick(rng, hats)
     tint = rng.integers(-14, 15, 3).tolist()
-    return Look(
+    return Appearance(
         shirt=pair[0],
         bottom=pair[1],
         bottom_kind=pick(rng, ("trousers", "trousers", "shorts", "skirt")),

@@ -27,7 +27,7 @@ _WOOD: tuple[Rgb, ...] = ((104, 76, 52), (140, 104, 70), (76, 58, 46))
 _LEAVES: tuple[Rgb, ...] = ((64, 104, 58), (84, 124, 66), (110, 128, 60))
 
 
-def draw_background(rng: np.random.Generator, size: Size) -> Image.Image:
+def render_background(rng: np.random.Generator, size: Size) -> Image.Image:
     """A scene without people.
 
     Args:

@@ -87,8 +87,8 @@ def write_pair_captions(
     rng: np.random.Generator, people: Sequence[Traits], index: int
 ) -> tuple[Caption, ...]:
     """Three to five wordings of "in the ... shirt and ... trousers"; none if others match."""
-    look = people[index].look
-    claim = Both(ShirtIs(look.shirt), BottomIs(look.bottom))
+    appearance = people[index].appearance
+    claim = Both(ShirtIs(appearance.shirt), BottomIs(appearance.bottom))
     if referent(claim, people) != index:
         return ()
     texts = dict.fromkeys(say(rng, claim, people, index) for _ in range(4 * MOST))
@@ -97,8 +97,8 @@ def write_pair_captions(
 
 def _families(people: Sequence[Traits], index: int) -> dict[str, list[Predicate]]:
     """What is true of a person, by kind of claim; each kind is equally often said."""
-    look = people[index].look
-    clothes: tuple[Predicate, ...] = (ShirtIs(look.shirt), BottomIs(look.bottom))
+    appearance = people[index].appearance
+    clothes: tuple[Predicate, ...] = (ShirtIs(appearance.shirt), BottomIs(appearance.bottom))
 
     def true(claims: Sequence[Predicate]) -> list[Predicate]:
         return [claim for claim in claims if claim.truth(people, index) is Truth.YES]
@@ -130,8 +130,11 @@ def _relations(people: Sequence[Traits], index: int) -> Iterator[Predicate]:
     for other, traits in enumerate(people):
         if other == index:
             continue
-        names: list[Predicate] = [ShirtIs(traits.look.shirt), BottomIs(traits.look.bottom)]
-        names += [HasHat(traits.look.hat_color), PoseIs(traits.pose)]
+        names: list[Predicate] = [
+            ShirtIs(traits.appearance.shirt),
+            BottomIs(traits.appearance.bottom),
+        ]
+        names += [HasHat(traits.appearance.hat_color), PoseIs(traits.pose)]
         for anchor in names:
             if anchor != PoseIs("standing") and referent(anchor, people) == other:
                 yield Beside("left", anchor)

@@ -1,4 +1,4 @@
-"""Synthetic people for Lightning: drawn when the run starts, kept in memory."""
+"""Synthetic people for Lightning: rendered when the run starts, kept in memory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.loading import Loading, PeopleDataModule, require_positive
 from uniphd.errors import ConfigError
-from uniphd.synthetic.annotations import MAX_SCENES, draw_records
+from uniphd.synthetic.annotations import MAX_SCENES, render_annotated
 from uniphd.synthetic.layout import Split
-from uniphd.synthetic.parallel import scene_pool
-from uniphd.synthetic.scene import World
+from uniphd.synthetic.parallel import parallel_map
+from uniphd.synthetic.scene import SceneConfig
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -29,17 +29,16 @@ _SPLITS: dict[str, Split] = {
     "unseen": "val_unseen",
 }
 
-_FEW = 64  # images that are drawn before other processes would have started
+_FEW = 64  # images that this process renders before other processes would have started
 
 _logger = logging.getLogger(__name__)
 
 
 class SyntheticDataModule(PeopleDataModule):
-    """The people that `uniphd-data synth` writes, without files.
+    """Synthetic people without files: the same as `uniphd-data synth` writes.
 
-    Images are drawn at the start and stay in memory as they are (49 KB per image of 128 x 128
-    pixels), because drawing them in every epoch would cost about as much as training a small
-    network on them.
+    Images are rendered once, at the start, and stay in memory (49 KB per image of 128 x 128
+    pixels). Rendering them in every epoch would cost about as much as training a small network.
 
     Args:
         train_scenes: images to train on.
@@ -50,7 +49,7 @@ class SyntheticDataModule(PeopleDataModule):
         size: (height, width) of the images.
         people: smallest and largest number of people per image.
         scene_seed: of the scenes; `seed` is of order, augmentation and prompts.
-        drawers: processes that draw at the start; None for one per core.
+        num_render_workers: processes that render the scenes at the start; None for one per core.
         loading: the arguments of `PeopleDataModule`.
 
     Raises:
@@ -65,52 +64,56 @@ class SyntheticDataModule(PeopleDataModule):
         size: Sequence[int] = (128, 128),
         people: Sequence[int] = (2, 4),
         scene_seed: int = 0,
-        drawers: int | None = None,
+        num_render_workers: int | None = None,
         **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)
-        require_positive(train_scenes=train_scenes, val_scenes=val_scenes, drawers=drawers)
+        require_positive(
+            train_scenes=train_scenes, val_scenes=val_scenes, num_render_workers=num_render_workers
+        )
         if max(train_scenes, val_scenes) > MAX_SCENES:
-            raise ConfigError(f"More than {MAX_SCENES} scenes cannot be drawn; ask for fewer.")
+            raise ConfigError(f"More than {MAX_SCENES} scenes cannot be rendered; ask for fewer.")
         if split not in _SPLITS:
             raise ConfigError(f"split is {split!r}; choose from {', '.join(_SPLITS)}.")
         if len(size) != 2 or len(people) != 2:
             raise ConfigError("size is [height, width] and people is [smallest, largest].")
-        self.world = World(scene_seed, (size[0], size[1]), (people[0], people[1]))
+        self.scene_config = SceneConfig(scene_seed, (size[0], size[1]), (people[0], people[1]))
         self.train_scenes = train_scenes
         self.val_scenes = val_scenes
         self.split = _SPLITS[split]
-        self.drawers = drawers
+        self.num_render_workers = num_render_workers
         self._read = ImageMemory()
 
     @property
     def read(self) -> ImageMemory:
-        """Looks the image of a record up."""
+        """Read an annotated image from memory."""
         return self._read
 
     def setup(self, stage: str | None = None) -> None:
-        """Draw what a stage ("fit", "validate", ...) needs, once."""
+        """Render what a stage ("fit", "validate", ...) needs, once."""
         if stage in (None, "fit") and not self.train_records:
-            self.train_records, _ = self._draw("train", self.train_scenes)
+            self.train_records, _ = self._render("train", self.train_scenes)
         if not self.val_records:
-            self.val_records, self.val_others = self._draw(self.split, self.val_scenes)
+            self.val_records, self.val_others = self._render(self.split, self.val_scenes)
 
-    def _draw(
+    def _render(
         self, split: Split, count: int
     ) -> tuple[tuple[ReferredPerson, ...], tuple[ReferredPerson, ...]]:
         """The people that a split asks for, and the others of their images."""
-        images = torch.empty(count, *self.world.size, 3, dtype=torch.uint8)
-        records: tuple[list[ReferredPerson], list[ReferredPerson]] = ([], [])
+        images = torch.empty(count, *self.scene_config.size, 3, dtype=torch.uint8)
+        chosen: list[ReferredPerson] = []
+        others: list[ReferredPerson] = []
         names: list[str] = []
-        with scene_pool(self.drawers if count > _FEW else 1) as pool:
-            for scene in pool.map(partial(draw_records, self.world, split), count):
-                images[len(names)] = torch.from_numpy(scene.image)
-                names.append(scene.records[0].file_name)
-                for record, referred in zip(scene.records, scene.referred, strict=True):
-                    records[not referred].append(record)
+        workers = self.num_render_workers if count > _FEW else 1
+        render = partial(render_annotated, self.scene_config, split)
+        for scene in parallel_map(render, range(count), workers):
+            images[len(names)] = torch.from_numpy(scene.image)
+            names.append(scene.annotations[0].file_name)
+            for annotation, referred in zip(scene.annotations, scene.referred, strict=True):
+                (chosen if referred else others).append(annotation)
         self._read.add(names, images)
-        _logger.info("drew %d images of %s: %d people", count, split, len(records[0]))
-        return tuple(records[0]), tuple(records[1])
+        _logger.info("rendered %d synthetic images (%s): %d people", count, split, len(chosen))
+        return tuple(chosen), tuple(others)
 
 
 class ImageMemory:
@@ -121,7 +124,7 @@ class ImageMemory:
         self._places: dict[str, tuple[int, int]] = {}
 
     def __call__(self, person: ReferredPerson) -> Image.Image:
-        """The image of a record, RGB."""
+        """The RGB image that an annotation belongs to."""
         part, row = self._places[person.file_name]
         return Image.fromarray(self._images[part][row].numpy())
 

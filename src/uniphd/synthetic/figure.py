@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from uniphd.synthetic.appearance import COLORS, Look, Rgb, shaded
-from uniphd.synthetic.head import draw_head
+from uniphd.synthetic.appearance import COLORS, Appearance, Rgb, shaded
+from uniphd.synthetic.head import head_shapes
 from uniphd.synthetic.pose import SIDES, Points, Proportions, Skeleton
 from uniphd.synthetic.shapes import Shape, capsules
 
@@ -47,35 +47,35 @@ class _Trunk:
         return point
 
 
-def draw_figure(
-    skeleton: Skeleton, body: Proportions, look: Look, seated: bool = False
+def figure_shapes(
+    skeleton: Skeleton, body: Proportions, appearance: Appearance, seated: bool = False
 ) -> list[Shape]:
     """The shapes of a person, farthest first, in units of the person's height.
 
     Args:
         skeleton: where the joints are.
         body: proportions; its `build` widens everything.
-        look: colours and clothes.
+        appearance: colours and clothes.
         seated: whether to draw a seat, which is no part of the person.
     """
     trunk = _trunk(skeleton, body)
     shapes = [
-        *_trunk_shapes(trunk, look, body),
-        *_limbs(skeleton, body, look),
-        *draw_head(skeleton, body, look),
+        *_trunk_shapes(trunk, appearance, body),
+        *_limbs(skeleton, body, appearance),
+        *head_shapes(skeleton, body, appearance),
     ]
-    if look.bottom_kind == "skirt":
-        shapes.append(_skirt(skeleton, trunk, look, body))
+    if appearance.bottom_kind == "skirt":
+        shapes.append(_skirt(skeleton, trunk, appearance, body))
     if seated:
         shapes.append(_seat(skeleton, body))
     return sorted(shapes, key=lambda shape: shape.depth)
 
 
-def cloth(look: Look, name: str) -> Rgb:
+def cloth(appearance: Appearance, name: str) -> Rgb:
     """The colour of a garment: the palette's, with this person's tint."""
     red, green, blue = (
         min(255, max(0, value + change))
-        for value, change in zip(COLORS[name], look.tint, strict=True)
+        for value, change in zip(COLORS[name], appearance.tint, strict=True)
     )
     return red, green, blue
 
@@ -98,10 +98,10 @@ def _trunk(skeleton: Skeleton, body: Proportions) -> _Trunk:
     return _Trunk(skeleton.pelvis[:2], axis, normal, widths)
 
 
-def _trunk_shapes(trunk: _Trunk, look: Look, body: Proportions) -> Iterator[Shape]:
+def _trunk_shapes(trunk: _Trunk, appearance: Appearance, body: Proportions) -> Iterator[Shape]:
     """Neck hole to waist in the shirt's colour, the waist to the crotch in the other one."""
     shoulder, waist, hip = trunk.widths
-    shirt, bottom = cloth(look, look.shirt), cloth(look, look.bottom)
+    shirt, bottom = cloth(appearance, appearance.shirt), cloth(appearance, appearance.bottom)
     outline = [
         (1.06, 0.34 * shoulder),
         (1.0, 0.86 * shoulder),
@@ -111,7 +111,7 @@ def _trunk_shapes(trunk: _Trunk, look: Look, body: Proportions) -> Iterator[Shap
         (0.08, hip),
     ]
     yield Shape("torso", "shirt", _both_sides(trunk, outline), shirt, 0.0)
-    if look.stripes:
+    if appearance.stripes:
         dark = shaded(shirt, 0.68 if sum(shirt) > 150 else 1.9)
         for height in (0.24, 0.46, 0.68):
             width = 0.97 * float(np.interp(height, (0.08, 0.35, 0.93), (hip, waist, shoulder)))
@@ -128,12 +128,12 @@ def _both_sides(trunk: _Trunk, outline: list[tuple[float, float]]) -> Points:
     return np.array(there + back)
 
 
-def _limbs(skeleton: Skeleton, body: Proportions, look: Look) -> Iterator[Shape]:
+def _limbs(skeleton: Skeleton, body: Proportions, appearance: Appearance) -> Iterator[Shape]:
     """Neck, arms and legs: bare limbs, and the sleeves and trouser legs over them."""
-    pieces = [("neck", "skin", skeleton.chest, skeleton.head, _NECK, look.skin, -0.004)]
+    pieces = [("neck", "skin", skeleton.chest, skeleton.head, _NECK, appearance.skin, -0.004)]
     for half in (0, 1):
-        pieces += _arm(skeleton, look, half)
-        pieces += _leg(skeleton, look, half)
+        pieces += _arm(skeleton, appearance, half)
+        pieces += _leg(skeleton, appearance, half)
     starts = np.array([piece[2][:2] for piece in pieces])
     ends = np.array([piece[3][:2] for piece in pieces])
     radii = np.array([piece[4] for piece in pieces]) * body.build**0.7
@@ -147,20 +147,20 @@ def _limbs(skeleton: Skeleton, body: Proportions, look: Look) -> Iterator[Shape]
 _Piece: TypeAlias = tuple[str, str, Points, Points, tuple[float, float], Rgb, float]
 
 
-def _arm(skeleton: Skeleton, look: Look, half: _Half) -> Iterator[_Piece]:
+def _arm(skeleton: Skeleton, appearance: Appearance, half: _Half) -> Iterator[_Piece]:
     side = SIDES[half]
     shoulder, elbow = skeleton.pair("shoulder")[half], skeleton.pair("elbow")[half]
     wrist, hand = skeleton.pair("wrist")[half], skeleton.pair("hand")[half]
     # Arms that hang beside the trunk are drawn over it, unless they are on its far side.
     bias = 0.03
-    sleeve = cloth(look, look.shirt)
-    yield f"{side}_hand", "skin", wrist, hand, _HAND, look.skin, bias + 0.002
+    sleeve = cloth(appearance, appearance.shirt)
+    yield f"{side}_hand", "skin", wrist, hand, _HAND, appearance.skin, bias + 0.002
     yield (
-        *(f"{side}_forearm", "skin", elbow, wrist, _FOREARM, look.skin),
+        *(f"{side}_forearm", "skin", elbow, wrist, _FOREARM, appearance.skin),
         bias + 0.001,
     )
-    yield f"{side}_upper_arm", "skin", shoulder, elbow, _UPPER_ARM, look.skin, bias
-    reach = _SLEEVE_END[look.sleeves]
+    yield f"{side}_upper_arm", "skin", shoulder, elbow, _UPPER_ARM, appearance.skin, bias
+    reach = _SLEEVE_END[appearance.sleeves]
     if reach > 0:
         end = shoulder + reach * (elbow - shoulder)
         width = (_UPPER_ARM[0] * 1.12, _UPPER_ARM[1] * 1.18)
@@ -173,22 +173,22 @@ def _arm(skeleton: Skeleton, look: Look, half: _Half) -> Iterator[_Piece]:
         yield f"{side}_forearm", "shirt", elbow, end, width, sleeve, bias + 0.004 + level
 
 
-def _leg(skeleton: Skeleton, look: Look, half: _Half) -> Iterator[_Piece]:
+def _leg(skeleton: Skeleton, appearance: Appearance, half: _Half) -> Iterator[_Piece]:
     side = SIDES[half]
     hip, knee = skeleton.pair("hip")[half], skeleton.pair("knee")[half]
     ankle, toes = skeleton.pair("ankle")[half], skeleton.pair("toes")[half]
     bias = -0.02
-    color = cloth(look, look.bottom)
-    yield f"{side}_foot", "shoes", ankle, toes, _FOOT, look.shoes, bias - 0.002
-    yield f"{side}_shin", "skin", knee, ankle, _SHIN, look.skin, bias
-    yield f"{side}_thigh", "skin", hip, knee, _THIGH, look.skin, bias + 0.001
-    if look.bottom_kind == "skirt":
+    color = cloth(appearance, appearance.bottom)
+    yield f"{side}_foot", "shoes", ankle, toes, _FOOT, appearance.shoes, bias - 0.002
+    yield f"{side}_shin", "skin", knee, ankle, _SHIN, appearance.skin, bias
+    yield f"{side}_thigh", "skin", hip, knee, _THIGH, appearance.skin, bias + 0.001
+    if appearance.bottom_kind == "skirt":
         return
-    end = knee if look.bottom_kind == "trousers" else hip + 0.72 * (knee - hip)
+    end = knee if appearance.bottom_kind == "trousers" else hip + 0.72 * (knee - hip)
     level = _level(hip, knee, end)
     width = (_THIGH[0] * 1.08, _THIGH[1] * 1.16)
     yield f"{side}_thigh", "bottom", hip, end, width, color, bias + 0.002 + level
-    if look.bottom_kind == "trousers":
+    if appearance.bottom_kind == "trousers":
         end = knee + 0.93 * (ankle - knee)
         width = (_SHIN[0] * 1.12, _SHIN[1] * 1.35)
         yield f"{side}_shin", "bottom", knee, end, width, color, bias + 0.0015
@@ -199,7 +199,7 @@ def _level(start: Points, joint: Points, end: Points) -> float:
     return float(joint[2] - end[2]) / 2 if end is not joint else 0.0
 
 
-def _skirt(skeleton: Skeleton, trunk: _Trunk, look: Look, body: Proportions) -> Shape:
+def _skirt(skeleton: Skeleton, trunk: _Trunk, appearance: Appearance, body: Proportions) -> Shape:
     """From the waist to two thirds of the thighs, wider at the hem."""
     hems = skeleton.pair("hip") + 0.68 * (skeleton.pair("knee") - skeleton.pair("hip"))
     left, right = sorted(hems[:, :2].tolist())
@@ -216,7 +216,7 @@ def _skirt(skeleton: Skeleton, trunk: _Trunk, look: Look, body: Proportions) -> 
         ]
     )
     depth = max(0.0, float(hems[:, 2].max())) + 0.005
-    return Shape("skirt", "bottom", corners, cloth(look, look.bottom), depth)
+    return Shape("skirt", "bottom", corners, cloth(appearance, appearance.bottom), depth)
 
 
 def _seat(skeleton: Skeleton, body: Proportions) -> Shape:

@@ -1,4 +1,4 @@
-"""COCO keypoints of an actor: where they are, and whether they show."""
+"""COCO keypoints of an instance: where they are, and whether they show."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from uniphd.keypoints import KEYPOINT_NAMES
-from uniphd.synthetic.layers import FACTOR, Stage
-from uniphd.synthetic.layout import Actor
+from uniphd.synthetic.layers import FACTOR, Layers
+from uniphd.synthetic.layout import PersonInstance
 from uniphd.synthetic.pose import Skeleton
 
 # The parts of the body on whose surface a joint lies. Clothes do not hide a joint, other limbs do.
@@ -33,32 +33,32 @@ def _surfaces(name: str) -> frozenset[str]:
 _ALLOWED = tuple(_surfaces(name) for name in KEYPOINT_NAMES)
 
 
-def locate_joints(stage: Stage, actor: Actor, number: int) -> npt.NDArray[np.float32]:
+def locate_joints(layers: Layers, instance: PersonInstance, number: int) -> npt.NDArray[np.float32]:
     """Keypoints (17, 3): x, y and v = 2 visible, 1 hidden, 0 outside (then x = y = 0 too).
 
     A joint is visible where the image shows, at its place, the part of the body that it is on:
     neither another person nor another part, and not the far side of the head or the trunk.
 
     Args:
-        stage: all people, drawn.
-        actor: whose joints.
-        number: of the actor on the stage, from 1.
+        layers: all people, drawn.
+        instance: whose joints.
+        number: of the instance in the layers, from 1.
     """
-    joints = actor.skeleton.keypoints
-    points = actor.place(joints[:, :2]).round(1)
-    height, width = stage.labels.shape
+    joints = instance.skeleton.keypoints
+    points = instance.place(joints[:, :2]).round(1)
+    height, width = layers.labels.shape
     pixels = np.floor(points * FACTOR).astype(int)
     inside = ((pixels >= 0) & (pixels < (width, height))).all(1)
     result = np.zeros((len(joints), 3), dtype=np.float32)
     result[inside] = np.column_stack([points, np.ones(len(joints))])[inside]
     for index in np.flatnonzero(inside).tolist():
         x, y = pixels[index].tolist()
-        label = int(stage.labels[y, x])
-        limb = stage.limbs[label]
+        label = int(layers.labels[y, x])
+        limb = layers.limbs[label]
         if (
-            stage.owners[label] == number
+            layers.owners[label] == number
             and limb in _ALLOWED[index]
-            and _on_near_side(actor.skeleton, limb, float(joints[index, 2]))
+            and _on_near_side(instance.skeleton, limb, float(joints[index, 2]))
         ):
             result[index, 2] = 2
     return result

@@ -1,4 +1,4 @@
-"""Actors -> layers: which pixel shows whom and what, drawn at twice the image's size.
+"""Instances -> layers: which pixel shows whom and what, drawn at twice the image's size.
 
 Everybody is drawn alone first, so that it is known how much of them others hide.
 """
@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 
 from uniphd.structures import Size
 from uniphd.synthetic.appearance import Rgb
-from uniphd.synthetic.figure import draw_figure
-from uniphd.synthetic.layout import Actor
+from uniphd.synthetic.figure import figure_shapes
+from uniphd.synthetic.layout import PersonInstance
 from uniphd.synthetic.shapes import Shape
 
 FACTOR = 2
@@ -28,7 +28,7 @@ _EDGE_SHADE = 0.66
 
 
 @dataclass(frozen=True)
-class Stage:
+class Layers:
     """The people of a scene drawn over each other; S labels of shapes, number 0 is nobody.
 
     Attributes:
@@ -95,20 +95,22 @@ class Stage:
         return mixed.astype(np.float32) / np.float32(FACTOR**2)
 
 
-def perform(actors: Sequence[Actor], size: Size) -> Stage:
-    """Draw actors, the farthest first.
+def rasterize(instances: Sequence[PersonInstance], size: Size) -> Layers:
+    """Draw instances, the farthest first.
 
     Args:
-        actors: in this order they cover each other.
+        instances: in this order they cover each other.
         size: (height, width) of the image.
     """
     labels = np.zeros((size[0] * FACTOR, size[1] * FACTOR), dtype=np.uint16)
-    drawn = np.zeros((len(actors), len(REGIONS)), dtype=np.int64)
+    drawn = np.zeros((len(instances), len(REGIONS)), dtype=np.int64)
     limbs = [""]
     rows: list[tuple[int, int, Rgb, float]] = [(0, 0, (0, 0, 0), 1)]  # of each label
-    for number, actor in enumerate(actors):
-        shapes = draw_figure(actor.skeleton, actor.body, actor.look, actor.pose == "sitting")
-        tile, corner = _rasterize(actor, shapes)
+    for number, instance in enumerate(instances):
+        shapes = figure_shapes(
+            instance.skeleton, instance.body, instance.appearance, instance.pose == "sitting"
+        )
+        tile, corner = _rasterize_person(instance, shapes)
         _paste(labels, tile, corner, len(rows), len(shapes))
         places = [REGIONS.index(shape.region) for shape in shapes]
         counts = np.bincount(tile.ravel(), minlength=2 * _EDGE).reshape(2, _EDGE).sum(0)
@@ -120,7 +122,7 @@ def perform(actors: Sequence[Actor], size: Size) -> Stage:
         limbs += [shape.limb for shape in shapes] * 2
     drawn[:, _PROP] = 0
     owner, region, color, shades = (np.array(column) for column in zip(*rows, strict=True))
-    return Stage(
+    return Layers(
         labels=labels,
         owners=owner.astype(np.uint8),
         regions=region.astype(np.uint8),
@@ -130,15 +132,15 @@ def perform(actors: Sequence[Actor], size: Size) -> Stage:
     )
 
 
-def _rasterize(
-    actor: Actor, shapes: Sequence[Shape]
+def _rasterize_person(
+    instance: PersonInstance, shapes: Sequence[Shape]
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """One person's subpixels: shape numbers from 1, outlines `_EDGE` more; and the corner (x, y).
 
     Pillow's pixel (i, j) has its middle at (i, j), ours at (i + 0.5, j + 0.5).
     """
     lengths = [len(shape.outline) for shape in shapes]
-    corners = actor.place(np.concatenate([shape.outline for shape in shapes])) * FACTOR - 0.5
+    corners = instance.place(np.concatenate([shape.outline for shape in shapes])) * FACTOR - 0.5
     left, top = np.floor(corners.min(0)).astype(int).tolist()
     right, bottom = np.ceil(corners.max(0)).astype(int).tolist()
     tile = Image.new("L", (right - left + 1, bottom - top + 1))

@@ -1,4 +1,4 @@
-"""Who stands where: looks, poses, depths and places of a scene's people, before drawing."""
+"""Who stands where: appearances, poses, depths and places of a scene's people, before drawing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from uniphd.structures import Size
 from uniphd.synthetic.appearance import (
     HELD_OUT,
     SEEN_PAIRS,
+    Appearance,
     ColorPair,
-    Look,
     pick,
-    sample_look,
+    sample_appearance,
 )
 from uniphd.synthetic.pose import (
     POSES,
@@ -37,11 +37,11 @@ _WIDEST = 1.3  # in a portrait people are measured by its width
 
 
 @dataclass(frozen=True)
-class Actor:
+class PersonInstance:
     """A person to draw.
 
     Attributes:
-        look: clothes, hair and skin.
+        appearance: clothes, hair and skin.
         pose: name of the pose.
         body: proportions.
         skeleton: joints in units of the person's height.
@@ -52,7 +52,7 @@ class Actor:
             pairs one alone.
     """
 
-    look: Look
+    appearance: Appearance
     pose: str
     body: Proportions
     skeleton: Skeleton
@@ -67,9 +67,9 @@ class Actor:
         return placed
 
 
-def sample_cast(
+def sample_layout(
     rng: np.random.Generator, size: Size, people: tuple[int, int], split: Split
-) -> list[Actor]:
+) -> list[PersonInstance]:
     """Draw a scene's people, the farthest first.
 
     Args:
@@ -86,7 +86,7 @@ def sample_cast(
     columns = ((rng.permutation(number) + rng.uniform(-0.1, 1.1, number)) / number).tolist()
     order = rng.permutation(number).tolist()
     return [
-        _sample_actor(rng, size, pairs[place], depth, column, zoom, everybody or place == 0)
+        _sample_instance(rng, size, pairs[place], depth, column, zoom, everybody or place == 0)
         for place, depth, column in zip(order, depths, columns, strict=True)
     ]
 
@@ -127,7 +127,7 @@ def _sharing(rng: np.random.Generator, pair: ColorPair, garment: int | None = No
     return pick(rng, candidates)
 
 
-def _sample_actor(
+def _sample_instance(
     rng: np.random.Generator,
     size: Size,
     pair: ColorPair,
@@ -135,11 +135,11 @@ def _sample_actor(
     column: float,
     zoom: float,
     referred: bool,
-) -> Actor:
+) -> PersonInstance:
     height, width = size
     names = [name for name in POSES for _ in range(_POSE_WEIGHTS.get(name, 1))]
     pose = pick(rng, names)
-    look = sample_look(rng, pair)
+    appearance = sample_appearance(rng, pair)
     body = sample_proportions(rng)
     skeleton = sample_skeleton(rng, pose, body)
     tall = min(height, _WIDEST * width) * float(np.interp(depth, (0, 1), _HEIGHTS)) * zoom
@@ -150,4 +150,4 @@ def _sample_actor(
     )
     x = width * (0.1 + 0.8 * column)
     origin = np.array([x, feet - ground * tall])
-    return Actor(look, pose, body, skeleton, depth, tall, origin, referred)
+    return PersonInstance(appearance, pose, body, skeleton, depth, tall, origin, referred)

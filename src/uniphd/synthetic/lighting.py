@@ -10,24 +10,26 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from uniphd.structures import Size
 from uniphd.synthetic.background import grain
-from uniphd.synthetic.layout import Actor
+from uniphd.synthetic.layout import PersonInstance
 
 
-def cast_shadows(background: Image.Image, actors: Sequence[Actor]) -> npt.NDArray[np.uint8]:
+def add_shadows(
+    background: Image.Image, instances: Sequence[PersonInstance]
+) -> npt.NDArray[np.uint8]:
     """The background (h, w, 3) with a soft dark spot under everybody's feet."""
     spots = Image.new("L", background.size, 255)
     draw = ImageDraw.Draw(spots)
-    for actor in actors:
-        feet = actor.place(actor.skeleton.pair("toes")[:, :2])
+    for instance in instances:
+        feet = instance.place(instance.skeleton.pair("toes")[:, :2])
         x, y = feet[:, 0].mean(), feet[:, 1].max()
-        w, h = 0.2 * actor.height + abs(feet[1, 0] - feet[0, 0]) / 2, 0.035 * actor.height
+        w, h = 0.2 * instance.height + abs(feet[1, 0] - feet[0, 0]) / 2, 0.035 * instance.height
         draw.ellipse((x - w, y - h, x + w, y + h), fill=165)
     spots = spots.filter(ImageFilter.BoxBlur(0.012 * min(background.size)))
     shade = np.asarray(spots, dtype=np.uint16)[..., None]
     return (np.asarray(background) * shade // 255).astype(np.uint8)
 
 
-def expose(
+def apply_lighting(
     rng: np.random.Generator, image: npt.NDArray[np.float32], size: Size
 ) -> npt.NDArray[np.uint8]:
     """Light from a side, its colour and strength, a little blur, and the sensor's noise.

@@ -1,47 +1,32 @@
-"""Drawing many scenes in several processes, in order."""
+"""Rendering many scenes in several processes, in order."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
+_Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 _CHUNK = 16  # scenes handed to a process at a time
 
 
-@contextmanager
-def scene_pool(workers: int | None = None) -> Iterator[ScenePool]:
-    """Processes that draw; they end with the block.
+def parallel_map(
+    function: Callable[[_Job], _Result], jobs: Sequence[_Job], workers: int | None = None
+) -> Iterator[_Result]:
+    """The results for all jobs, in their order.
 
     Args:
-        workers: how many; None for one per core. With one, this process draws.
+        function: can be pickled.
+        jobs: its arguments.
+        workers: processes; None for one per core. With one, this process works itself.
     """
-    if workers is None:
-        workers = os.cpu_count() or 1
+    workers = workers or os.cpu_count() or 1
     if workers == 1:
-        yield ScenePool(None)
+        yield from map(function, jobs)
         return
     # Started afresh: a copy of this process would hold its threads' locks.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as executor:
-        yield ScenePool(executor)
-
-
-class ScenePool:
-    """Calls a function for the numbers of scenes.
-
-    Args:
-        executor: the processes, or None to call it here.
-    """
-
-    def __init__(self, executor: ProcessPoolExecutor | None) -> None:
-        self._executor = executor
-
-    def map(self, function: Callable[[int], _Result], count: int) -> Iterator[_Result]:
-        """The results for 0, 1, ..., count - 1, in this order."""
-        if self._executor is None:
-            return map(function, range(count))
-        return self._executor.map(function, range(count), chunksize=_CHUNK)
+        yield from executor.map(function, jobs, chunksize=_CHUNK)

@@ -141,47 +141,32 @@ class Skeleton:
     """Joints in the camera's axes: x to the right, y down, z to the camera; height 1.
 
     Attributes:
-        centre: (3, 3) between the hips, between the shoulders, middle of the head.
+        pelvis: (3,) between the hips.
+        chest: (3,) between the shoulders.
+        head: (3,) middle of the head.
         pairs: (8, 2, 3) left and right shoulder, elbow, wrist, hand, hip, knee, ankle, toes.
         face: (5, 3) nose, left eye, right eye, left ear, right ear.
         facing: degrees from the camera to the person's front; 90 faces the image's right.
         looking: the same of the head.
     """
 
-    centre: Points
+    pelvis: Points
+    chest: Points
+    head: Points
     pairs: Points
     face: Points
     facing: float
     looking: float
 
-    @property
-    def pelvis(self) -> Points:
-        """(3,) between the hips."""
-        return _row(self.centre, 0)
-
-    @property
-    def chest(self) -> Points:
-        """(3,) between the shoulders."""
-        return _row(self.centre, 1)
-
-    @property
-    def head(self) -> Points:
-        """(3,) middle of the head."""
-        return _row(self.centre, 2)
-
     def pair(self, name: str) -> Points:
         """(2, 3) the left and the right one of `PAIRS`."""
-        return _row(self.pairs, PAIRS.index(name))
+        pair: Points = self.pairs[PAIRS.index(name)]
+        return pair
 
     @property
     def keypoints(self) -> Points:
         """(17, 3) in COCO's order."""
         return np.concatenate([self.face, self.pairs[_COCO_PAIRS].reshape(-1, 3)])
-
-
-def _row(points: Points, index: int) -> Points:
-    row: Points = points[index]
-    return row
 
 
 def sample_proportions(rng: np.random.Generator) -> Proportions:
@@ -232,11 +217,12 @@ def sample_skeleton(rng: np.random.Generator, pose: str, body: Proportions) -> S
     hands = wrists + directions[:, 1] * body.hand
     toes = ankles + np.array([0.0, 0.3, 1.0]) * body.foot * 0.95 + signs * (0.02, 0.0, 0.0)
     head = chest + up * (body.neck + body.head)
-    pairs = [shoulders, elbows, wrists, hands, hips, knees, ankles, toes]
+    joints = [shoulders, elbows, wrists, hands, hips, knees, ankles, toes]
     centre = np.stack([np.zeros(3), chest, head])
-    turned = _turn(np.concatenate([centre, *pairs]), facing, pitch)
+    turned = _turn(np.concatenate([centre, *joints]), facing, pitch)
     face = turned[2] + _turn(body.head * _FACE, looking, pitch)
-    return Skeleton(turned[:3], turned[3:].reshape(8, 2, 3), face, facing, looking)
+    pairs = turned[3:].reshape(8, 2, 3)
+    return Skeleton(turned[0], turned[1], turned[2], pairs, face, facing, looking)
 
 
 def _sample_directions(rng: np.random.Generator, pose: str) -> Points:

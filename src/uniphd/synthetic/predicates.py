@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, TypeAlias
 
-from uniphd.synthetic.appearance import Look
+from uniphd.synthetic.appearance import Appearance
 
 
 class Truth(Enum):
@@ -28,7 +28,7 @@ class Traits:
     """What can be said about one person.
 
     Attributes:
-        look: clothes and hair.
+        appearance: clothes and hair.
         pose: its name.
         facing: degrees in [0, 180] between the person's front and the camera.
         depth: 0 is far, 1 is near.
@@ -36,7 +36,7 @@ class Traits:
         visible: of "shirt", "bottom", "hat", "hair", "pose" those that show clearly.
     """
 
-    look: Look
+    appearance: Appearance
     pose: str
     facing: float
     depth: float
@@ -65,7 +65,7 @@ class ShirtIs:
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
         """Whether the claim holds of person `index`; so for all predicates."""
-        return _shown(people[index], "shirt", people[index].look.shirt == self.color)
+        return _shown(people[index], "shirt", people[index].appearance.shirt == self.color)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class BottomIs:
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
         """See `ShirtIs`."""
-        return _shown(people[index], "bottom", people[index].look.bottom == self.color)
+        return _shown(people[index], "bottom", people[index].appearance.bottom == self.color)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class HasHat:
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
         """See `ShirtIs`."""
-        worn = people[index].look.hat_color
+        worn = people[index].appearance.hat_color
         holds = worn is not None and self.color in (None, worn)
         return _shown(people[index], "hat", holds)
 
@@ -100,12 +100,12 @@ class HairIs:
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
         """See `ShirtIs`."""
-        look = people[index].look
-        if look.hair_length == "bald":
+        appearance = people[index].appearance
+        if appearance.hair_length == "bald":
             return Truth.NO
-        if look.hair == self.color:
+        if appearance.hair == self.color:
             return Truth.YES if "hair" in people[index].visible else Truth.UNCLEAR
-        return Truth.UNCLEAR if {look.hair, self.color} in _SIMILAR_HAIR else Truth.NO
+        return Truth.UNCLEAR if {appearance.hair, self.color} in _SIMILAR_HAIR else Truth.NO
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from uniphd.errors import ConfigError
 from uniphd.structures import Size
-from uniphd.synthetic.background import draw_background
+from uniphd.synthetic.background import render_background
 from uniphd.synthetic.captions import Caption, write_captions, write_pair_captions
 from uniphd.synthetic.joints import locate_joints
-from uniphd.synthetic.layers import REGIONS, Stage, perform
-from uniphd.synthetic.layout import SPLITS, Actor, Split, sample_cast
-from uniphd.synthetic.lighting import cast_shadows, expose
+from uniphd.synthetic.layers import REGIONS, Layers, rasterize
+from uniphd.synthetic.layout import SPLITS, PersonInstance, Split, sample_layout
+from uniphd.synthetic.lighting import add_shadows, apply_lighting
 from uniphd.synthetic.predicates import Traits
 
 MAX_PEOPLE = 8
@@ -31,8 +31,8 @@ _ARMS, _LEGS = slice(7, 11), slice(13, 17)  # keypoints: elbows and wrists, knee
 
 
 @dataclass(frozen=True)
-class World:
-    """What every scene depends on besides its split and number.
+class SceneConfig:
+    """What every scene depends on besides its split and index.
 
     Attributes:
         seed: of everything that is random, 0 or above.
@@ -88,74 +88,76 @@ class SyntheticScene:
     Attributes:
         image: (h, w, 3) uint8 RGB.
         people: the farthest first.
-        stage: which subpixel shows whom and what.
+        layers: which subpixel shows whom and what.
     """
 
     image: npt.NDArray[np.uint8]
     people: tuple[Person, ...]
-    stage: Stage
+    layers: Layers
 
 
-def draw_scene(world: World, split: Split, index: int) -> SyntheticScene:
+def render_scene(config: SceneConfig, split: Split, index: int) -> SyntheticScene:
     """Draw a scene; the same arguments give the same scene.
 
-    A cast in which somebody is hidden or cannot be told apart is drawn anew.
+    A layout in which somebody is hidden or cannot be told apart is drawn anew.
 
     Args:
-        world: seed, size and number of people.
+        config: seed, size and number of people.
         split: which of the four sets.
         index: number of the scene in its set.
 
     Raises:
         ConfigError: so many people do not fit into the image.
     """
-    rng = np.random.default_rng((world.seed, SPLITS.index(split), index))
+    rng = np.random.default_rng((config.seed, SPLITS.index(split), index))
     for _ in range(_ATTEMPTS):
-        actors = sample_cast(rng, world.size, world.people, split)
-        stage = perform(actors, world.size)
-        people = _annotate(rng, stage, actors, split)
+        instances = sample_layout(rng, config.size, config.people, split)
+        layers = rasterize(instances, config.size)
+        people = _annotate_people(rng, layers, instances, split)
         if people:
-            background = cast_shadows(draw_background(rng, world.size), actors)
-            image = expose(rng, stage.over(background), world.size)
-            return SyntheticScene(image, people, stage)
+            background = add_shadows(render_background(rng, config.size), instances)
+            image = apply_lighting(rng, layers.over(background), config.size)
+            return SyntheticScene(image, people, layers)
     raise ConfigError(
-        f"{world.people[1]} people do not fit into {world.size[1]} x {world.size[0]} pixels; give "
-        "a larger size or fewer people."
+        f"{config.people[1]} people do not fit into {config.size[1]} x {config.size[0]} pixels; "
+        "give a larger size or fewer people."
     )
 
 
-def _annotate(
-    rng: np.random.Generator, stage: Stage, actors: Sequence[Actor], split: Split
+def _annotate_people(
+    rng: np.random.Generator, layers: Layers, instances: Sequence[PersonInstance], split: Split
 ) -> tuple[Person, ...]:
     """Everybody's annotations, or nothing where somebody does not show or has no captions."""
-    shown = stage.shown()
-    unit = stage.labels.size / _REFERENCE  # subpixels per pixel of an image of that size
-    share = shown.sum(1) / stage.drawn.sum(1)
+    shown = layers.shown()
+    unit = layers.labels.size / _REFERENCE  # subpixels per pixel of an image of that size
+    share = shown.sum(1) / layers.drawn.sum(1)
     if share.min() < _LEAST_SHARE or shown.sum(1).min() < _LEAST_PIXELS * unit:
         return ()
-    masks = stage.masks()
-    keypoints = [locate_joints(stage, actor, number) for number, actor in enumerate(actors, 1)]
-    garments = np.stack([shown / np.maximum(stage.drawn, 1), shown / unit], axis=-1)
+    masks = layers.masks()
+    keypoints = [
+        locate_joints(layers, instance, number) for number, instance in enumerate(instances, 1)
+    ]
+    garments = np.stack([shown / np.maximum(layers.drawn, 1), shown / unit], axis=-1)
     traits = [
         Traits(
-            look=actor.look,
-            pose=actor.pose,
-            facing=abs((actor.skeleton.facing + 180) % 360 - 180),
-            depth=actor.depth,
+            appearance=instance.appearance,
+            pose=instance.pose,
+            facing=abs((instance.skeleton.facing + 180) % 360 - 180),
+            depth=instance.depth,
             x=float((np.flatnonzero(mask) % mask.shape[1]).mean() + 0.5) / mask.shape[1],
-            visible=_visible(actor.pose, garments[number], keypoints[number]),
+            visible=_visible(instance.pose, garments[number], keypoints[number]),
         )
-        for number, (actor, mask) in enumerate(zip(actors, masks, strict=True))
+        for number, (instance, mask) in enumerate(zip(instances, masks, strict=True))
     ]
     people = []
-    for number, actor in enumerate(actors):
+    for number, instance in enumerate(instances):
         in_pair_split = split in ("val_seen_pairs", "val_unseen")
-        write = write_pair_captions if in_pair_split and actor.referred else write_captions
+        write = write_pair_captions if in_pair_split and instance.referred else write_captions
         captions = write(rng, traits, number)
         if not captions:
             return ()
         people.append(
-            Person(traits[number], captions, keypoints[number], masks[number], actor.referred)
+            Person(traits[number], captions, keypoints[number], masks[number], instance.referred)
         )
     return tuple(people)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from uniphd.synthetic.appearance import Look, pick
+from uniphd.synthetic.appearance import Appearance, pick
 from uniphd.synthetic.predicates import (
     Beside,
     Both,
@@ -53,37 +53,37 @@ def say(rng: np.random.Generator, claim: Predicate, people: Sequence[Traits], in
         people: everybody, for what is worn below the shirts: trousers, shorts or a skirt.
         index: the person that is meant.
     """
-    look = people[index].look
+    appearance = people[index].appearance
     if isinstance(claim, Outermost) and rng.random() < 0.3:
         return f"the {claim.side}most {pick(rng, _NOUNS)}"
     if isinstance(claim, Beside | DepthFrom):
         anchor = _anchor(rng, claim.anchor, people)
         return f"the {pick(rng, _NOUNS)} {_relation(rng, claim)} {anchor}"
-    if rng.random() < _SHORT and (short := _short(rng, claim, look)):
+    if rng.random() < _SHORT and (short := _short(rng, claim, appearance)):
         return short
-    return f"the {pick(rng, _NOUNS)} {_phrase(rng, claim, look)}"
+    return f"the {pick(rng, _NOUNS)} {_phrase(rng, claim, appearance)}"
 
 
-def _short(rng: np.random.Generator, claim: Predicate, look: Look) -> str:
+def _short(rng: np.random.Generator, claim: Predicate, appearance: Appearance) -> str:
     """A garment with or without a place or another garment; nothing for other claims."""
     match claim:
         case ShirtIs() | BottomIs():
-            return _garment(rng, claim, look)
+            return _garment(rng, claim, appearance)
         case Both(ShirtIs() as shirt, BottomIs() as bottom):
-            return f"{_garment(rng, shirt, look)} and {_garment(rng, bottom, look)}"
+            return f"{_garment(rng, shirt, appearance)} and {_garment(rng, bottom, appearance)}"
         case Both(ShirtIs() | BottomIs() as garment, second) if isinstance(second, _PLACES):
-            return f"{_garment(rng, garment, look)} {_place(rng, second)}"
+            return f"{_garment(rng, garment, appearance)} {_place(rng, second)}"
         case _:
             return ""
 
 
-def _phrase(rng: np.random.Generator, claim: Predicate, look: Look) -> str:
+def _phrase(rng: np.random.Generator, claim: Predicate, appearance: Appearance) -> str:
     """What stands after the noun."""
     match claim:
         case ShirtIs() | BottomIs():
-            article = _article(rng, claim, look)
+            article = _article(rng, claim, appearance)
             verb = pick(rng, ("in", "in", "wearing", "with", "dressed in"))
-            return f"{verb} {article}{_garment(rng, claim, look)}"
+            return f"{verb} {article}{_garment(rng, claim, appearance)}"
         case HasHat(color):
             hat = "hat" if color is None else f"{color} hat"
             return f"{pick(rng, ('with', 'wearing', 'in'))} {pick(rng, ('a', 'the'))} {hat}"
@@ -94,7 +94,7 @@ def _phrase(rng: np.random.Generator, claim: Predicate, look: Look) -> str:
         case FromBehind():
             return pick(rng, ("seen from behind", "facing away", "with the back to us"))
         case Both(first, second):
-            return _conjunction(rng, first, second, look)
+            return _conjunction(rng, first, second, appearance)
         case _:
             return _place(rng, claim)
 
@@ -128,33 +128,36 @@ def _anchor(rng: np.random.Generator, claim: Predicate, people: Sequence[Traits]
     anchor = referent(claim, people)
     if anchor is None:
         raise ValueError(f"{claim!r} is not true of exactly one person.")
-    look = people[anchor].look
-    return f"the {pick(rng, ('one', 'person'))} {_phrase(rng, claim, look)}"
+    appearance = people[anchor].appearance
+    return f"the {pick(rng, ('one', 'person'))} {_phrase(rng, claim, appearance)}"
 
 
-def _conjunction(rng: np.random.Generator, first: Predicate, second: Predicate, look: Look) -> str:
+def _conjunction(
+    rng: np.random.Generator, first: Predicate, second: Predicate, appearance: Appearance
+) -> str:
     if isinstance(first, ShirtIs) and isinstance(second, BottomIs):
         garments = [
-            _article(rng, claim, look) + _garment(rng, claim, look) for claim in (first, second)
+            _article(rng, claim, appearance) + _garment(rng, claim, appearance)
+            for claim in (first, second)
         ]
         if rng.random() < 0.5:
             garments.reverse()
         return f"{pick(rng, ('in', 'wearing', 'with', 'dressed in'))} {' and '.join(garments)}"
-    parts = [_phrase(rng, claim, look) for claim in (first, second)]
+    parts = [_phrase(rng, claim, appearance) for claim in (first, second)]
     if isinstance(second, _PLACES) and rng.random() < 0.3:
         parts.reverse()
     return " ".join(parts)
 
 
-def _garment(rng: np.random.Generator, claim: ShirtIs | BottomIs, look: Look) -> str:
+def _garment(rng: np.random.Generator, claim: ShirtIs | BottomIs, appearance: Appearance) -> str:
     if isinstance(claim, ShirtIs):
         return f"{claim.color} {pick(rng, ('shirt', 'shirt', 'top'))}"
-    return f"{claim.color} {pick(rng, _BOTTOM_WORDS[look.bottom_kind])}"
+    return f"{claim.color} {pick(rng, _BOTTOM_WORDS[appearance.bottom_kind])}"
 
 
-def _article(rng: np.random.Generator, claim: ShirtIs | BottomIs, look: Look) -> str:
+def _article(rng: np.random.Generator, claim: ShirtIs | BottomIs, appearance: Appearance) -> str:
     if rng.random() < 0.5:
         return "the "
-    if isinstance(claim, BottomIs) and look.bottom_kind != "skirt":
+    if isinstance(claim, BottomIs) and appearance.bottom_kind != "skirt":
         return ""
     return "an " if claim.color == "orange" else "a "

@@ -16,13 +16,13 @@ from uniphd.errors import ConfigError
 from uniphd.synthetic.annotations import (
     MAX_SCENES,
     annotation_entry,
-    draw_records,
     image_entry,
     image_name,
+    render_annotated,
 )
 from uniphd.synthetic.layout import SPLITS, Split
-from uniphd.synthetic.parallel import ScenePool, scene_pool
-from uniphd.synthetic.scene import World
+from uniphd.synthetic.parallel import parallel_map
+from uniphd.synthetic.scene import SceneConfig
 
 IMAGES, MARKER = "images", "synthetic.json"
 _COMPRESSION = 1  # PNG's fastest: noise hardly compresses
@@ -31,12 +31,13 @@ _COMPRESSION = 1  # PNG's fastest: noise hardly compresses
 class _Row(NamedTuple):
     """What a process sends back of a person."""
 
-    record: ReferredPerson
+    split: Split
+    annotation: ReferredPerson
     referred: bool
 
 
 def write_folder(
-    out: Path, world: World, train: int, val: int, workers: int | None = None
+    out: Path, config: SceneConfig, train: int, val: int, workers: int | None = None
 ) -> dict[str, int]:
     """Draw and write a data set; an earlier one that this function made is replaced.
 
@@ -50,7 +51,7 @@ def write_folder(
 
     Args:
         out: folder to make.
-        world: what the scenes depend on.
+        config: what the scenes depend on.
         train: number of images to train on.
         val: number of images in each of the validation sets.
         workers: processes that draw; None for one per core.
@@ -69,12 +70,14 @@ def write_folder(
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             folder = Path(temporary) / "new"
             (folder / IMAGES).mkdir(parents=True)
-            people: dict[str, int] = {}
-            with scene_pool(workers) as pool:
-                for split in SPLITS:
-                    count = train if split == "train" else val
-                    people.update(_write_split(folder, world, split, count, pool))
-            _write_json(folder / MARKER, _describe(world, train, val))
+            jobs = [
+                (split, index)
+                for split in SPLITS
+                for index in range(train if split == "train" else val)
+            ]
+            scenes = parallel_map(partial(_write_scene, folder, config), jobs, workers)
+            people = _write_annotations(folder, [row for rows in scenes for row in rows])
+            _write_json(folder / MARKER, _describe(config, train, val))
             if out.exists():
                 out.rename(Path(temporary) / "old")
             folder.rename(out)
@@ -111,49 +114,45 @@ def _require_replaceable(out: Path) -> None:
         )
 
 
-def _write_split(
-    folder: Path, world: World, split: Split, count: int, pool: ScenePool
-) -> Mapping[str, int]:
-    """Write the images and files of one split; returns the number of people by file name."""
-    drawn = pool.map(partial(_write_scene, folder, world, split), count)
-    rows = [row for scene in drawn for row in scene]
-    people = {}
-    for others in (False, True):
-        chosen = [row for row in rows if row.referred != others]
-        if chosen:
-            name = _file_name(split, others)
-            _write_json(folder / name, _content(chosen))
-            people[name] = len(chosen)
-    return people
+def _write_scene(folder: Path, config: SceneConfig, job: tuple[Split, int]) -> list[_Row]:
+    scene = render_annotated(config, *job)
+    Image.fromarray(scene.image).save(
+        folder / IMAGES / image_name(*job), compress_level=_COMPRESSION
+    )
+    rows = zip(scene.annotations, scene.referred, strict=True)
+    return [_Row(job[0], *row) for row in rows]
 
 
-def _write_scene(folder: Path, world: World, split: Split, index: int) -> list[_Row]:
-    drawn = draw_records(world, split, index)
-    path = folder / IMAGES / image_name(split, index)
-    Image.fromarray(drawn.image).save(path, compress_level=_COMPRESSION)
-    return [_Row(*row) for row in zip(drawn.records, drawn.referred, strict=True)]
+def _write_annotations(folder: Path, rows: Sequence[_Row]) -> dict[str, int]:
+    """Write the annotation files; returns the number of people by file name."""
+    files: dict[str, list[ReferredPerson]] = {}
+    for split, annotation, referred in rows:
+        files.setdefault(_file_name(split, not referred), []).append(annotation)
+    for name, people in files.items():
+        _write_json(folder / name, _content(people))
+    return {name: len(people) for name, people in files.items()}
 
 
 def _file_name(split: Split, others: bool) -> str:
     return f"RefHuman_{split}_others.json" if others else f"RefHuman_{split}.json"
 
 
-def _content(rows: Sequence[_Row]) -> dict[str, Any]:
+def _content(annotations: Sequence[ReferredPerson]) -> dict[str, Any]:
     return {
-        "info": {"description": "Drawn people in RefHuman's format"},
+        "info": {"description": "Synthetic people in RefHuman's format"},
         "categories": [{"id": 1, "name": "person"}],
-        "images": [image_entry(row.record) for row in rows],
-        "annotations": [annotation_entry(row.record) for row in rows],
+        "images": [image_entry(annotation) for annotation in annotations],
+        "annotations": [annotation_entry(annotation) for annotation in annotations],
     }
 
 
-def _describe(world: World, train: int, val: int) -> dict[str, Any]:
+def _describe(config: SceneConfig, train: int, val: int) -> dict[str, Any]:
     return {
         "made_by": "uniphd-data synth",
-        "seed": world.seed,
-        "height": world.size[0],
-        "width": world.size[1],
-        "people": list(world.people),
+        "seed": config.seed,
+        "height": config.size[0],
+        "width": config.size[1],
+        "people": list(config.people),
         "train": train,
         "val": val,
     }

@@ -103,12 +103,12 @@ def test_the_worst_come_first_and_once_per_image(make_outcome) -> None:
     assert worst([other, bad, worse], 1) == [worse]
 
 
-def test_a_row_shows_prompt_and_both_bodies(drawn, image) -> None:
+def test_a_row_shows_prompt_and_both_bodies(drawn, rendered) -> None:
     record = drawn[0].records[0]
     shifted = np.roll(record.mask(), 3, axis=1)
     crowd = crowds_by_id(drawn[0].records)[record.image_id]
     row = contact_row(
-        judge_answer(record, "box", crowd, answer(record.keypoints[:, :2], shifted)), image
+        judge_answer(record, "box", crowd, answer(record.keypoints[:, :2], shifted)), rendered
     )
     x, y, w, h = record.bbox
     assert row.prompt.box.tolist() == pytest.approx([x, y, x + w, y + h])

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from uniphd.analysis.results import Crowd, Outcome
+from uniphd.analysis.results import Outcome
 from uniphd.data.annotations import ReferredPerson
-from uniphd.prompts import PromptKind
 from uniphd.synthetic.annotations import AnnotatedScene, render_annotated
 from uniphd.synthetic.scene import SceneConfig
 
@@ -54,39 +53,6 @@ def make_person() -> MakePerson:
             keypoints=np.array(keypoints, dtype=np.float32),
             counts=coco_mask.encode(mask)["counts"],
             scribbles=np.full((5, 12, 2), (left + 10, 50), dtype=np.int32),
-        )
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def make_outcome(make_person: MakePerson) -> MakeOutcome:
-    """An answer among people at x = 20, 60, 100, ... with given overlaps."""
-
-    def make(
-        kind: PromptKind = "text",
-        overlaps: tuple[float, ...] = (0.8, 0.0),
-        meant: int = 0,
-        oks: float = 0.5,
-        offset: float = 0.0,
-        lefts: tuple[int, ...] = (20, 60, 100, 140),
-        file_name: str = "a.jpg",
-    ) -> Outcome:
-        people = tuple(
-            make_person(place + 1, left, file_name)
-            for place, left in enumerate(lefts[: len(overlaps)])
-        )
-        record = people[meant]
-        return Outcome(
-            record=record,
-            kind=kind,
-            crowd=Crowd(people, meant),
-            score=0.9,
-            keypoints=record.keypoints[:, :2] + np.array([offset, 0.0]),
-            visible=np.ones(17, dtype=bool),
-            counts=record.counts,
-            overlaps=np.array(overlaps),
-            oks=oks,
         )
 
     return make

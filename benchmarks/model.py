@@ -32,6 +32,7 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
+from memory import peak_memory
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -41,7 +42,6 @@ from uniphd.config.compose import build, build_network, config_dir, fill_resolve
 from uniphd.inference.predict import predict_answers
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.models.uniphd import UniPHD
-from uniphd.ops.memory import peak_memory
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt, batch_prompts
 from uniphd.structures import Batch, Size, Target
 

@@ -20,16 +20,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from memory import peak_memory
+from ops_inputs import SHAPES, make_example
 from per_channel_kernel import PerChannelKernel
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from uniphd.ops.backend import load_native
-from uniphd.ops.bench import SHAPES, make_example
 from uniphd.ops.examples import Example
 from uniphd.ops.info import versions
-from uniphd.ops.memory import peak_memory
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 COPY_BYTES = 2**30

@@ -1,28 +1,20 @@
-"""`uniphd-ops`: compile the native operators, check them, describe them, time them."""
+"""`uniphd-ops`: compile the native operators, check them, describe them."""
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from uniphd.errors import ConfigError, UniPHDError
-from uniphd.ops.bench import SHAPES, Timing, bench_shape, cpu_threads
+from uniphd.errors import UniPHDError
 from uniphd.ops.build import build
 from uniphd.ops.check import TOLERANCES, check_native
 from uniphd.ops.errors import NativeOpsError
 from uniphd.ops.info import describe_backend, settings, versions
 from uniphd.ops.plan import NATIVE_DEVICES, find_cached, make_plan
-
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCES}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,28 +50,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("info", help="print what a bug report needs")
     command.set_defaults(run=_info)
-
-    command = commands.add_parser("bench", help="time native against reference")
-    command.set_defaults(run=_bench)
-    command.add_argument("--device", choices=NATIVE_DEVICES, default="cpu")
-    command.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
-    command.add_argument("--shape", choices=SHAPES, help="default: all")
-    command.add_argument("--batch", type=_count, default=1)
-    command.add_argument("--threads", type=_count, help="CPU threads (default: as PyTorch has it)")
-    command.add_argument("--repeats", type=_count, default=7, help="default: %(default)s")
-    command.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     return parser
 
 
 def _about(docstring: str | None) -> str:
     return (docstring or "").partition(": ")[2]
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
 
 
 def _devices() -> tuple[str, ...]:
@@ -131,63 +106,3 @@ def _info(options: argparse.Namespace) -> bool:
 def _print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     for name, text in pairs:
         print(f"{name + ':':<22}{text}", flush=True)
-
-
-def _bench(options: argparse.Namespace) -> bool:
-    if options.device not in _devices():
-        raise ConfigError("PyTorch sees no CUDA device; use --device cpu")
-    shapes = SHAPES if options.shape is None else (options.shape,)
-    timings: list[Timing] = []
-    with cpu_threads(options.threads) as threads:
-        for shape in shapes:
-            timings += bench_shape(
-                shape,
-                device=options.device,
-                dtype=DTYPES[options.dtype],
-                batch=options.batch,
-                repeats=options.repeats,
-            )
-        run = {
-            "date": datetime.date.today().isoformat(),
-            "device": options.device,
-            "dtype": options.dtype,
-            "batch": options.batch,
-            "threads": threads,
-            "repeats": options.repeats,
-            "versions": versions(),
-        }
-    title = f"{options.device} {options.dtype}, batch {options.batch}, {threads} CPU threads"
-    Console().print(_table(title, timings))
-    if options.json is not None:
-        _write_json(options.json, {**run, "timings": [timing.as_dict() for timing in timings]})
-    return True
-
-
-def _table(title: str, timings: Sequence[Timing]) -> Table:
-    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
-    for name in ("shape", "direction"):
-        table.add_column(name, no_wrap=True)
-    for name in ("native ms", "reference ms", "ratio", "result MB", "native MB", "reference MB"):
-        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
-    for timing in timings:
-        table.add_row(
-            timing.shape,
-            timing.direction,
-            f"{timing.native_seconds * 1e3:.2f}",
-            f"{timing.reference_seconds * 1e3:.2f}",
-            f"{timing.ratio:.1f}",
-            *(
-                "?" if count is None else f"{count / 1e6:.1f}"
-                for count in (timing.result_bytes, timing.native_bytes, timing.reference_bytes)
-            ),
-        )
-    return table
-
-
-def _write_json(path: Path, results: dict[str, object]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-    print(f"Results: {path}")

@@ -1,4 +1,4 @@
-"""Random inputs of the operators, for the self-test and the benchmark.
+"""Random inputs of the operators, for the self-test and the benchmarks.
 
 Shape legend: B images, S tokens of all levels, H heads, D channels of a head, Q queries,
 L levels, P points per level.
@@ -109,14 +109,3 @@ def random_example(
         weights=logits.softmax(-1).view(batch, queries, heads, levels, points),
         grad_output=torch.randn(batch, queries, heads * channels, generator=random),
     )
-
-
-def cell_centres(shapes: Sequence[tuple[int, int]]) -> Tensor:
-    """Returns the (S, 2) centres (x, y) of all cells of all levels, as fractions of a level."""
-    centres = [
-        torch.cartesian_prod(
-            (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width
-        ).flip(1)
-        for height, width in shapes
-    ]
-    return torch.cat(centres)

@@ -34,11 +34,10 @@ def test_import_loads_nothing_heavy() -> None:
     assert not set(HEAVY) & set(loaded.split())
 
 
-def test_load_model_is_imported_on_first_use() -> None:
-    from uniphd.checkpoints.reading import load_model
-
-    assert uniphd.load_model is load_model
-    assert "load_model" in dir(uniphd)
+def test_public_names_are_imported_on_first_use() -> None:
+    for name in set(uniphd.__all__) - {"__version__"}:
+        assert getattr(uniphd, name).__name__ == name
+    assert set(uniphd.__all__) <= set(dir(uniphd))
 
 
 def test_unknown_attribute_is_an_attribute_error() -> None:

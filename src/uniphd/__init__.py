@@ -1,23 +1,40 @@
-"""Referring human pose and mask estimation: a prompt in, one person's skeleton and mask out."""
+"""Referring human pose and mask estimation: a prompt in, one person's skeleton and mask out.
+
+The names below are the ones to import; each is loaded on first use, so that `import uniphd` is
+light (PEP 562).
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from uniphd.checkpoints.reading import load_model
+    from uniphd.prompts import BoxPrompt, PointPrompt, ScribblePrompt, TextPrompt
 
-__all__ = ["__version__", "load_model"]
+__all__ = [
+    "BoxPrompt",
+    "PointPrompt",
+    "ScribblePrompt",
+    "TextPrompt",
+    "__version__",
+    "load_model",
+]
 
 __version__ = "0.1.0"
 
+_MODULES = {
+    "uniphd.checkpoints.reading": ["load_model"],
+    "uniphd.prompts": ["BoxPrompt", "PointPrompt", "ScribblePrompt", "TextPrompt"],
+}
+
 
 def __getattr__(name: str) -> object:
-    """Import `load_model` on first use, so that `import uniphd` stays light (PEP 562)."""
-    if name == "load_model":
-        from uniphd.checkpoints.reading import load_model
-
-        return load_model
+    """The public name from the module that defines it."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

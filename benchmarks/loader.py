@@ -81,10 +81,10 @@ def main() -> None:
     }
     rounds: dict[str, list[Round]] = {name: [] for name in paths}
     for number in range(options.rounds):
-        draws = draw(number, len(data.train_records), options.batches * data.batch_size)
+        draws = draw(number, len(data.train_instances), options.batches * data.batch_size)
         for name, (dataset, collate) in paths.items():
             rounds[name].append(measure(dataset, collate, draws, data.batch_size))
-    report(rounds, f"{len(data.train_records)} people, batches of {data.batch_size}")
+    report(rounds, f"{len(data.train_instances)} people, batches of {data.batch_size}")
 
 
 def draw(seed: int, people: int, count: int) -> list[Draw]:

@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     model, data = prepare(options.ckpt, options.overrides)
-    images = group_by_image(data.val_records, data.val_others)
+    images = group_by_image(data.val_instances, data.val_distractors)
     places = {
         record.image_id: (image, int(image.referred[number]))
         for image in images

@@ -67,7 +67,7 @@ class PlainPeople(Dataset[PlainSample]):
         content = json.loads((data.root / data.train_file).read_text())
         images = {image["id"]: image for image in content["images"]}
         annotations = {entry["image_id"]: entry for entry in content["annotations"]}
-        ids = [person.image_id for person in data.train_records]
+        ids = [person.image_id for person in data.train_instances]
         self.entries = [(images[number], annotations[number]) for number in ids]
         self.folder = data.image_folder
         self.transform = data.train_transform

@@ -95,7 +95,7 @@ class Batch:
         prompts: B prompts.
         targets: B targets.
         image_ids: B times the annotation file's image id.
-        captions: more sentences about the same people; None for none.
+        extra_captions: more sentences about the same people; None for none.
     """
 
     images: Tensor
@@ -106,7 +106,7 @@ class Batch:
     prompts: PromptBatch
     targets: tuple[Target, ...]
     image_ids: tuple[int, ...]
-    captions: Captions | None = None
+    extra_captions: Captions | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -124,7 +124,7 @@ class Batch:
             padding_mask=self.padding_mask.to(device, non_blocking=non_blocking),
             prompts=self.prompts.to(device, non_blocking),
             targets=tuple(target.to(device, non_blocking) for target in self.targets),
-            captions=self.captions and self.captions.to(device, non_blocking),
+            extra_captions=self.extra_captions and self.extra_captions.to(device, non_blocking),
         )
 
     def pin_memory(self) -> Batch:
@@ -135,7 +135,7 @@ class Batch:
             padding_mask=self.padding_mask.pin_memory(),
             prompts=self.prompts.pin_memory(),
             targets=tuple(target.pin_memory() for target in self.targets),
-            captions=self.captions and self.captions.pin_memory(),
+            extra_captions=self.extra_captions and self.extra_captions.pin_memory(),
         )
 
     def _normalised(self) -> Tensor:

@@ -135,9 +135,9 @@ def test_a_network_is_asked_for_everybody_with_every_kind() -> None:
     data = build(config.data, tokenize=build_tokenizer(model_config.tokenizer))
     data.setup("validate")
     outcomes = examine(network, data)
-    assert [o.kind for o in outcomes] == [k for k in ("point", "box") for _ in data.val_records]
+    assert [o.kind for o in outcomes] == [k for k in ("point", "box") for _ in data.val_instances]
     for kind, loader in zip(data.val_prompts, data.val_dataloader(), strict=True):
-        evaluator = RefHumanEvaluator(data.val_records)
+        evaluator = RefHumanEvaluator(data.val_instances)
         for batch in loader:
             for image_id, answers in zip(
                 batch.image_ids, predict_answers(network, batch, 1), strict=True

@@ -38,7 +38,7 @@ def test_people_count_once_and_captions_all(make_person) -> None:
 def test_real_people_are_counted_as_the_file_has_them(refhuman_mini: Path) -> None:
     path = refhuman_mini / "RefHuman_val.json"
     raw = json.loads(path.read_text())
-    statistics = describe_people(load_annotations(path).records)
+    statistics = describe_people(load_annotations(path).instances)
     files = {image["id"]: image["file_name"] for image in raw["images"]}
     people = {
         (files[a["image_id"]], json.dumps(a["keypoints"])): a["keypoints"]

@@ -45,8 +45,8 @@ IMPOSSIBLE = {
     ("grounding=warmup",): r"use fusion=product or grounding=none",
     ("fusion=none", "grounding=warmup"): r"use fusion=product or grounding=none",
     (*PRODUCT, "grounding.levels=[0,4]"): r"levels=\[0, 4\].*the last one is 3",
-    ("data.captions=3",): r"captions=3 gives sentences to the grounding loss alone",
-    (*PRODUCT, "grounding.choice_weight=1.0"): r"with data\.together=true",
+    ("data.num_extra_captions=3",): r"captions=3 gives sentences to the grounding loss alone",
+    (*PRODUCT, "grounding.choice_weight=1.0"): r"with data\.group_by_image=true",
     ("optim=cosine", "trainer.max_epochs=-1"): r"trainer\.max_steps, trainer\.max_epochs or",
     ("optim=cosine", "trainer.max_steps=100"): r"max_steps=100 ends the run within the 100 steps",
     (SYNTHETIC, "trainer.max_steps=-1", "trainer.max_epochs=3"): r"val_check_interval=-1 is no",
@@ -71,7 +71,12 @@ def test_what_is_impossible_is_refused(overrides: tuple[str, ...], tmp_path: Pat
 def test_what_a_refusal_names_is_possible(tmp_path: Path) -> None:
     for overrides in (
         ("sizes.hidden_dim=96", "sizes.num_levels=5"),
-        (*PRODUCT, "grounding.levels=[0,3]", "grounding.choice_weight=1.0", "data.together=true"),
+        (
+            *PRODUCT,
+            "grounding.levels=[0,3]",
+            "grounding.choice_weight=1.0",
+            "data.group_by_image=true",
+        ),
         ("optim=cosine", "trainer.max_epochs=3"),
         ("optim=cosine", "trainer.max_epochs=-1", "optim.scheduler.total_steps=500"),
         ("loss=no_pose", "monitor=val/mean/mask_AP"),

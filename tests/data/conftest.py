@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def people(folder: Path) -> tuple[ReferredPerson, ...]:
     """The drawn people to train on."""
-    return load_annotations(folder / "RefHuman_train.json").records
+    return load_annotations(folder / "RefHuman_train.json").instances
 
 
 @pytest.fixture

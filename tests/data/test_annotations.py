@@ -148,7 +148,7 @@ def test_a_bad_record_is_named_and_can_be_skipped(
     assert line.endswith(".")
 
     result = load_annotations(path, on_error="skip")
-    assert [person.image_id for person in result.records] == [1, 2, 4, 5, 6, 7, 8]
+    assert [person.image_id for person in result.instances] == [1, 2, 4, 5, 6, 7, 8]
     (problem,) = result.skipped
     assert problem.kind == kind
     assert problem.image_ids == (3,)
@@ -171,7 +171,7 @@ def test_entries_that_no_record_comes_from(folder: Path) -> None:
         content["images"].append(None)
 
     result = load_annotations(changed(folder, change), on_error="skip")
-    assert len(result.records) == 8
+    assert len(result.instances) == 8
     assert [problem.kind for problem in result.skipped] == ["missing id"] * 3 + ["unknown image id"]
     assert "images[8]: 'id'" in result.skipped[0].message
     assert "images[9]: 'id'" in result.skipped[1].message
@@ -182,7 +182,7 @@ def test_entries_that_no_record_comes_from(folder: Path) -> None:
 def test_a_repeated_annotation_id_costs_both_records(folder: Path) -> None:
     path = changed(folder, annotation(id=1))
     result = load_annotations(path, on_error="skip")
-    assert [person.image_id for person in result.records] == [2, 4, 5, 6, 7, 8]
+    assert [person.image_id for person in result.instances] == [2, 4, 5, 6, 7, 8]
     assert {problem.kind for problem in result.skipped} == {"repeated annotation id"}
 
 
@@ -242,7 +242,7 @@ def test_a_missing_file_says_what_to_set(tmp_path: Path) -> None:
 
 def test_an_unlabelled_keypoint_may_have_any_coordinates(folder: Path) -> None:
     far = entry("keypoints", slice(0, 3), [1e300, -1e300, 0])
-    people = load_annotations(changed(folder, far)).records
+    people = load_annotations(changed(folder, far)).instances
     assert people[2].keypoints[0].tolist() == [0, 0, 0]
 
 
@@ -268,7 +268,7 @@ def test_a_box_may_leave_the_image_by_a_rounding(folder: Path) -> None:
         width = content["images"][2]["width"]
         content["annotations"][2]["bbox"] = [-0.4, 5, width + 0.8, 20]
 
-    person = load_annotations(changed(folder, shift)).records[2]
+    person = load_annotations(changed(folder, shift)).instances[2]
     assert person.bbox[0] == -0.4
 
 
@@ -277,7 +277,7 @@ def test_real_records_are_all_valid_and_as_pycocotools_reads_them(
     refhuman_mini: Path, name: str, count: int
 ) -> None:
     path = refhuman_mini / f"RefHuman_{name}.json"
-    people = load_annotations(path).records
+    people = load_annotations(path).instances
     coco = COCO(path)
     assert [person.image_id for person in people] == sorted(coco.imgs)
     assert len(people) == count

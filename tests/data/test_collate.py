@@ -87,16 +87,16 @@ def test_neighbours_that_show_the_same_image_share_it(tokenize: Tokenizer) -> No
 
 def test_captions_know_whom_they_mean(tokenize: Tokenizer) -> None:
     samples = [
-        replace(sample(20, 30, PointPrompt(torch.ones(2)), number), captions=captions)
+        replace(sample(20, 30, PointPrompt(torch.ones(2)), number), extra_captions=captions)
         for number, captions in enumerate((("a man", "he"), (), ("a girl",)))
     ]
     batch = Collate(tokenize)(samples)
-    assert batch.captions is not None
-    assert batch.captions.rows == (0, 0, 2)
+    assert batch.extra_captions is not None
+    assert batch.extra_captions.rows == (0, 0, 2)
     expected = batch_prompts([TextPrompt(text) for text in ("a man", "he", "a girl")], tokenize)
-    assert torch.equal(batch.captions.prompts.input_ids, expected.input_ids)
-    assert batch.captions.prompts.kinds == ("text",) * 3
-    assert Collate(tokenize)(samples[1:2]).captions is None
+    assert torch.equal(batch.extra_captions.prompts.input_ids, expected.input_ids)
+    assert batch.extra_captions.prompts.kinds == ("text",) * 3
+    assert Collate(tokenize)(samples[1:2]).extra_captions is None
 
 
 def test_targets_share_one_block_of_memory_per_field(tokenize: Tokenizer) -> None:

@@ -57,7 +57,7 @@ def test_training_sees_everybody_and_validation_does_so_per_kind(make: Make) -> 
     data = make(val_prompts=["point", "box"])
     data.setup("fit")
     assert sorted(image_ids(data.train_dataloader())) == list(range(1, 9))
-    assert [person.image_id for person in data.val_records] == list(range(100_001, 100_005))
+    assert [person.image_id for person in data.val_instances] == list(range(100_001, 100_005))
     loaders = data.val_dataloader()
     assert len(loaders) == 2
     for kind, loader in zip(("point", "box"), loaders, strict=True):
@@ -73,22 +73,22 @@ def test_limits_take_the_lowest_image_ids_and_say_so(
     data = make(limit_people=3, val_file="RefHuman_train.json", limit_val_people=3)
     with caplog.at_level(logging.INFO):
         data.setup("fit")
-    assert [person.image_id for person in data.train_records] == [1, 2, 3]
-    assert data.val_records[0].image_id == 1
+    assert [person.image_id for person in data.train_instances] == [1, 2, 3]
+    assert data.val_instances[0].image_id == 1
     assert image_ids(data.val_dataloader()[0]) == [1, 2, 3]
     assert "training on 3 people" in caplog.text
     assert "lowest image ids (image ids 1 to 3)" in caplog.text
     generous = make(limit_people=1000)
     generous.setup("fit")
-    assert len(generous.train_records) == 8
+    assert len(generous.train_instances) == 8
 
 
 def test_validating_needs_the_validation_file_alone(make: Make, folder: Path) -> None:
     (folder / "RefHuman_train.json").unlink()
     data = make()
     data.setup("validate")
-    assert len(data.val_records) == 4
-    assert data.train_records == ()
+    assert len(data.val_instances) == 4
+    assert data.train_instances == ()
     with pytest.raises(AnnotationError, match=r"RefHuman_train\.json does not exist"):
         data.setup("fit")
 
@@ -141,7 +141,7 @@ def test_bad_ones_can_be_skipped_and_are_counted(
     data = make(on_error="skip")
     with caplog.at_level(logging.WARNING):
         data.setup("fit")
-    assert [person.image_id for person in data.train_records] == [1, 3, 4, 7, 8]
+    assert [person.image_id for person in data.train_instances] == [1, 3, 4, 7, 8]
     assert sorted(image_ids(data.train_dataloader())) == [1, 3, 4, 7, 8]
     assert "1 x missing caption" in caplog.text
     assert "1 x unusable image" in caplog.text

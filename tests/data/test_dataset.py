@@ -103,8 +103,10 @@ def test_captions_are_the_persons_own_each_once_and_drawn_anew(
 
     def draw(epoch: int, count: int) -> tuple[str, ...]:
         read, transform = ImageFolder(folder / "images"), EvaluationTransform(60)
-        dataset = RefHumanDataset([person], read, transform, PromptSampler(), captions=count)
-        return dataset[Draw(epoch, 0)].captions
+        dataset = RefHumanDataset(
+            [person], read, transform, PromptSampler(), num_extra_captions=count
+        )
+        return dataset[Draw(epoch, 0)].extra_captions
 
     drawn = [draw(epoch, 2) for epoch in range(30)]
     assert all(len(set(captions)) == 2 for captions in drawn)
@@ -175,7 +177,7 @@ def test_loading_leaves_the_global_random_numbers_alone(dataset: RefHumanDataset
 
 
 def test_a_missing_image_is_named(dataset: RefHumanDataset, folder: Path) -> None:
-    (folder / "images" / dataset.records[0].file_name).unlink()
+    (folder / "images" / dataset.instances[0].file_name).unlink()
     with pytest.raises(ImageError, match="does not exist"):
         dataset[0]
 
@@ -210,7 +212,9 @@ def test_processes_share_an_epoch(
 def test_every_process_has_as_many_samples_as_the_others(
     dataset: RefHumanDataset, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    few = RefHumanDataset(dataset.records[:count], dataset.read, dataset.transform, dataset.prompt)
+    few = RefHumanDataset(
+        dataset.instances[:count], dataset.read, dataset.transform, dataset.prompt
+    )
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
     for rank in range(3):
@@ -223,7 +227,7 @@ def test_people_of_an_image_stay_together(
     dataset: RefHumanDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["a", "b", "a", "c", "b", "a", "d", "d"]
-    people = [replace(p, file_name=n) for p, n in zip(dataset.records, names, strict=True)]
+    people = [replace(p, file_name=n) for p, n in zip(dataset.instances, names, strict=True)]
     shared = RefHumanDataset(people, dataset.read, dataset.transform, dataset.prompt)
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)

@@ -265,5 +265,5 @@ def test_a_truncated_progressive_jpeg_is_found_at_reduced_scale(
 
 def test_real_images_pass(refhuman_mini: Path) -> None:
     for name in ("train", "val"):
-        records = load_annotations(refhuman_mini / f"RefHuman_{name}.json").records
+        records = load_annotations(refhuman_mini / f"RefHuman_{name}.json").instances
         assert verify_images(records, refhuman_mini / "images") == ()

@@ -208,7 +208,7 @@ def test_the_image_has_the_images_pixels() -> None:
 
 
 def test_a_real_target_agrees_with_its_annotation(refhuman_mini: Path) -> None:
-    for person in load_annotations(refhuman_mini / "RefHuman_val.json").records:
+    for person in load_annotations(refhuman_mini / "RefHuman_val.json").instances:
         scene = make_scene(
             read_image(refhuman_mini / "images" / person.file_name, person.size), person
         )

@@ -98,4 +98,4 @@ def test_other_pixel_values_are_noticed(folder: Path, tokenize: Tokenizer) -> No
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_real_people(refhuman_mini: Path, tokenize: Tokenizer, seed: int) -> None:
     data = people_of(refhuman_mini, tokenize, TrainingTransform(), seed)
-    same_batches(data, tokenize, [Draw(seed, item) for item in range(len(data.train_records))])
+    same_batches(data, tokenize, [Draw(seed, item) for item in range(len(data.train_instances))])

@@ -232,7 +232,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_real_people_survive_the_official_augmentation(refhuman_mini: Path) -> None:
     transform = TrainingTransform()
-    for person in load_annotations(refhuman_mini / "RefHuman_train.json").records[::6]:
+    for person in load_annotations(refhuman_mini / "RefHuman_train.json").instances[::6]:
         image = read_image(refhuman_mini / "images" / person.file_name, person.size)
         for number in range(3):
             result = transform(make_scene(image, person), Random(f"{person.image_id}/{number}"))

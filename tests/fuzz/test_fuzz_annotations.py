@@ -104,7 +104,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def good(path: Path) -> tuple[ReferredPerson, ...]:
     path.write_text(json.dumps(GOOD))
-    return load_annotations(path).records
+    return load_annotations(path).instances
 
 
 def load(path: Path) -> AnnotationFile:
@@ -129,11 +129,11 @@ def test_damaged_records(
         for problem in result.skipped:
             assert str(path) in problem.message
             assert " id" in problem.message or "[" in problem.message
-        by_id = {person.image_id: person for person in result.records}
-        assert len(by_id) == len(result.records)
+        by_id = {person.image_id: person for person in result.instances}
+        assert len(by_id) == len(result.instances)
         for number in untouched:
             assert repr(by_id[10 + number]) == repr(good[number])
-        for person in result.records:
+        for person in result.instances:
             assert_sound_record(person)
             assert_sound_pipeline(person)
 

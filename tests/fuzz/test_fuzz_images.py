@@ -51,7 +51,7 @@ def files(draw: st.DrawFn) -> bytes:
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> ReferredPerson:
     folder = write_refhuman(tmp_path_factory.mktemp("people"), people=1)
-    record = load_annotations(folder / "RefHuman_train.json").records[0]
+    record = load_annotations(folder / "RefHuman_train.json").instances[0]
     return replace(record, height=HEIGHT, width=WIDTH)
 
 

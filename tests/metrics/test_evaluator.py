@@ -69,7 +69,7 @@ def test_real_annotations_agree_with_pycocotools_on_files(
     refhuman_mini: Path, tmp_path: Path, make_answers: MakeAnswers, noise: float, wrong: int
 ) -> None:
     source = refhuman_mini / "RefHuman_val.json"
-    people = load_annotations(source).records
+    people = load_annotations(source).instances
     evaluator = RefHumanEvaluator(people)
     rng = np.random.default_rng(0)
     for person in people:

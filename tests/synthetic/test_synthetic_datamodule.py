@@ -88,15 +88,15 @@ def test_batches_are_those_of_the_files(
 def test_validating_draws_no_training_scenes(tokenize: Tokenizer) -> None:
     data = SyntheticDataModule(**NUMBERS, split="unseen", **loading(tokenize))
     data.setup("validate")
-    assert data.train_records == ()
-    assert len(data.val_records) == 3
-    assert {person.file_name for person in data.val_others} == {
-        person.file_name for person in data.val_records
+    assert data.train_instances == ()
+    assert len(data.val_instances) == 3
+    assert {person.file_name for person in data.val_distractors} == {
+        person.file_name for person in data.val_instances
     }
-    before = data.val_records
+    before = data.val_instances
     data.setup("validate")
-    assert data.val_records is before
-    for person in data.val_records:
+    assert data.val_instances is before
+    for person in data.val_instances:
         assert any(
             shirt in person.caption and bottom in person.caption for shirt, bottom in HELD_OUT
         )

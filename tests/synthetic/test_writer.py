@@ -43,8 +43,8 @@ def test_every_file_loads_without_a_problem(synthetic_folder: Path) -> None:
     for name in FILES:
         file = load_annotations(synthetic_folder / name)
         assert file.skipped == ()
-        assert verify_images(file.records, images) == ()
-        ids += [person.image_id for person in file.records]
+        assert verify_images(file.instances, images) == ()
+        ids += [person.image_id for person in file.instances]
     assert len(ids) == len(set(ids))
 
 
@@ -67,7 +67,7 @@ def test_pycocotools_agrees_about_masks_boxes_and_areas(
 
 
 def test_files_hold_the_drawn_scenes(synthetic_folder: Path) -> None:
-    records = load_annotations(synthetic_folder / "RefHuman_train.json").records
+    records = load_annotations(synthetic_folder / "RefHuman_train.json").instances
     content = json.loads((synthetic_folder / "RefHuman_train.json").read_text())
     wordings = {entry["id"]: entry["captions"] for entry in content["images"]}
     position = 0
@@ -88,7 +88,7 @@ def test_files_hold_the_drawn_scenes(synthetic_folder: Path) -> None:
 
 
 def test_scribbles_are_several_curves(synthetic_folder: Path) -> None:
-    for record in load_annotations(synthetic_folder / "RefHuman_train.json").records:
+    for record in load_annotations(synthetic_folder / "RefHuman_train.json").instances:
         assert len({stroke.tobytes() for stroke in record.scribbles}) >= 2
 
 
@@ -96,8 +96,8 @@ def test_pair_files_name_one_person_per_image_and_the_others_apart(
     synthetic_folder: Path,
 ) -> None:
     for split in ("val_unseen", "val_seen_pairs"):
-        referred = load_annotations(synthetic_folder / f"RefHuman_{split}.json").records
-        others = load_annotations(synthetic_folder / f"RefHuman_{split}_others.json").records
+        referred = load_annotations(synthetic_folder / f"RefHuman_{split}.json").instances
+        others = load_annotations(synthetic_folder / f"RefHuman_{split}_others.json").instances
         names = [person.file_name for person in referred]
         assert len(names) == len(set(names)) == 3
         assert {person.file_name for person in others} == set(names)
@@ -115,8 +115,8 @@ def test_a_longer_set_begins_like_a_shorter_one(synthetic_folder: Path, tmp_path
     name = "train_000001.png"
     rendered = (tmp_path / "short" / "images" / name).read_bytes()
     assert rendered == (synthetic_folder / "images" / name).read_bytes()
-    short = load_annotations(tmp_path / "short" / "RefHuman_train.json").records
-    long = load_annotations(synthetic_folder / "RefHuman_train.json").records
+    short = load_annotations(tmp_path / "short" / "RefHuman_train.json").instances
+    long = load_annotations(synthetic_folder / "RefHuman_train.json").instances
     assert [person.image_id for person in short] == [
         person.image_id for person in long[: len(short)]
     ]
@@ -157,7 +157,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     options = "--train 1 --val 1 --seed 9 --size 160x96 --people 2-2 --workers 1"
     main(["synth", str(out), *options.split()])
     assert f"{out / 'RefHuman_train.json'}: 2 people" in capsys.readouterr().out
-    (first, second) = load_annotations(out / "RefHuman_train.json").records
+    (first, second) = load_annotations(out / "RefHuman_train.json").instances
     assert first.size == second.size == (96, 160)
 
 

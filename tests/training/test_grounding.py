@@ -239,7 +239,7 @@ def test_several_prompts_of_an_image_train_as_the_image_repeated(
 
 def with_captions(data: Batch, rows: tuple[int, ...]) -> Batch:
     texts = [TextPrompt(f"the person number {row}") for row in range(len(rows))]
-    return replace(data, captions=Captions(batch_prompts(texts, HashTokenizer()), rows))
+    return replace(data, extra_captions=Captions(batch_prompts(texts, HashTokenizer()), rows))
 
 
 def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +279,7 @@ def test_captions_change_only_the_grounding(monkeypatch: pytest.MonkeyPatch) -> 
         if name not in ("train/loss", "train/grounding"):
             torch.testing.assert_close(logged[name], value)
     assert logged["train/grounding"] != without["train/grounding"]
-    moved = captioned.to("meta").captions
+    moved = captioned.to("meta").extra_captions
     assert moved is not None
     assert moved.prompts.input_ids.is_meta
 
@@ -289,7 +289,7 @@ def test_a_fusion_without_logits_is_refused() -> None:
         module(network(), GroundingLoss(1))
     data = with_captions(batch(*PROMPTS), (0,))
     with pytest.raises(ConfigError, match="PromptFusion does not do; use fusion=product or data"):
-        network().fuse(*data.inputs, captions=data.captions)
+        network().fuse(*data.inputs, captions=data.extra_captions)
 
 
 def test_text_grounding_learns_which_half_is_meant() -> None:

@@ -54,7 +54,7 @@ def test_the_candidates_are_all_that_differs() -> None:
     grounding = changed.pop("grounding")
     assert changed.pop("module.grounding") == grounding
     assert grounding[1]["warmup_steps"] == 2000
-    assert changed.pop("data.captions") == (0, 2)
+    assert changed.pop("data.num_extra_captions") == (0, 2)
     dense_pose = changed.pop("dense_pose")
     assert changed.pop("module.dense_pose") == dense_pose
     assert dense_pose[0] is None
@@ -105,7 +105,7 @@ def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) 
     assert config["module"]["dense_pose"] is None
     assert config["module"]["keypoint_maps"] is None
     assert config["model"]["query_selection"]["map_dim"] == 0
-    assert config["data"]["captions"] == 0
+    assert config["data"]["num_extra_captions"] == 0
     assert config["model"]["evidence"] is None
     assert build(OmegaConf.create(config["fusion"])).gives_grounding is False
     assert config["model"]["query_selection"]["prompt_as_query"] is False

@@ -178,8 +178,8 @@ def examine(model: UniPHD, data: PeopleDataModule) -> list[Outcome]:
         data: after `setup("validate")`.
     """
     device = next(model.parameters()).device
-    records = {record.image_id: record for record in data.val_records}
-    crowds = crowds_by_id(data.val_records, data.val_others)
+    records = {record.image_id: record for record in data.val_instances}
+    crowds = crowds_by_id(data.val_instances, data.val_distractors)
     outcomes: list[Outcome] = []
     for kind, loader in zip(data.val_prompts, data.val_dataloader(), strict=True):
         for batch in loader:

@@ -105,10 +105,11 @@ def _check_parts(config: DictConfig) -> None:
 def _check_grounding(config: DictConfig) -> None:
     grounding = config.grounding
     if grounding is None:
-        if captions := config.data.get("captions"):
+        if captions := config.data.get("num_extra_captions"):
             raise ConfigError(
-                f"data.captions={captions} gives sentences to the grounding loss alone; choose "
-                "one, such as grounding=warmup with fusion=product, or give data.captions=0."
+                f"data.num_extra_captions={captions} gives sentences to the grounding loss alone; "
+                "choose one, such as grounding=warmup with fusion=product, or give "
+                "data.num_extra_captions=0."
             )
         return
     if not getattr(get_class(config.fusion._target_), "gives_grounding", False):
@@ -122,10 +123,10 @@ def _check_grounding(config: DictConfig) -> None:
             f"have; with sizes.num_levels={config.sizes.num_levels} the last one is "
             f"{config.sizes.num_levels - 1}."
         )
-    if grounding.choice_weight and not config.data.get("together"):
+    if grounding.choice_weight and not config.data.get("group_by_image"):
         raise ConfigError(
             "grounding.choice_weight chooses among the people of an image, who are in one "
-            "batch only with data.together=true; give that, or grounding.choice_weight=0."
+            "batch only with data.group_by_image=true; give that, or grounding.choice_weight=0."
         )
 
 

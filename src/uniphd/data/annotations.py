@@ -1,4 +1,4 @@
-"""RefHuman annotation files: JSON in, validated records out.
+"""RefHuman annotation files: JSON in, validated instances out.
 
 The format is COCO's with one entry of `images` per referred person: the same image appears
 under several image ids, each with exactly one annotation and one caption.
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uniphd.data.masks import Mask, decode_segmentation
-from uniphd.data.problems import OnError, Problem, settle
+from uniphd.data.problems import OnError, Problem, raise_or_log
 from uniphd.data.validation import (
     FieldError,
     is_id,
@@ -94,9 +94,9 @@ class ReferredPerson:
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """The valid records of a file, ordered by image id, and what was wrong with the others."""
+    """The valid instances of a file, ordered by image id, and what was wrong with the others."""
 
-    records: tuple[ReferredPerson, ...]
+    instances: tuple[ReferredPerson, ...]
     skipped: tuple[Problem, ...]
 
 
@@ -115,11 +115,11 @@ def load_annotations(path: Path | str, on_error: OnError = "raise") -> Annotatio
     path = Path(path)
     content = _read(path)
     problems: list[Problem] = []
-    records = list(_collect(content, str(path), problems))
-    settle(problems, on_error, AnnotationError, str(path))
-    if not records:
+    instances = list(_collect(content, str(path), problems))
+    raise_or_log(problems, on_error, AnnotationError, str(path))
+    if not instances:
         raise AnnotationError(f"{path} has no valid record; use a file that has one.")
-    return AnnotationFile(tuple(records), tuple(problems))
+    return AnnotationFile(tuple(instances), tuple(problems))
 
 
 def _read(path: Path) -> _Entry:
@@ -141,7 +141,7 @@ def _read(path: Path) -> _Entry:
 
 
 def _collect(content: _Entry, file: str, problems: list[Problem]) -> Iterator[ReferredPerson]:
-    """Pair images with annotations; yield valid records by image id and append to `problems`."""
+    """Pair images with annotations; yield valid instances by image id and append to `problems`."""
     images = _by_id(content["images"], "images", "id", file, problems)
     annotations = _by_id(content["annotations"], "annotations", "image_id", file, problems)
     repeated = _repeated_annotation_ids(content["annotations"])

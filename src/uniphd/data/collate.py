@@ -55,12 +55,12 @@ class Collate:
             prompts=batch_prompts([sample.prompt for sample in samples], self.tokenize),
             targets=_in_blocks([sample.target for sample in samples]),
             image_ids=tuple(sample.image_id for sample in samples),
-            captions=self._captions(samples),
+            extra_captions=self._extra_captions(samples),
         )
 
-    def _captions(self, samples: Sequence[Sample]) -> Captions | None:
-        texts = [TextPrompt(text) for sample in samples for text in sample.captions]
-        rows = [row for row, sample in enumerate(samples) for _ in sample.captions]
+    def _extra_captions(self, samples: Sequence[Sample]) -> Captions | None:
+        texts = [TextPrompt(text) for sample in samples for text in sample.extra_captions]
+        rows = [row for row, sample in enumerate(samples) for _ in sample.extra_captions]
         return Captions(batch_prompts(texts, self.tokenize), tuple(rows)) if rows else None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uniphd.data.annotations import ReferredPerson, load_annotations
 from uniphd.data.images import ImageFolder, verify_images
 from uniphd.data.loading import Loading, PeopleDataModule, require_positive
-from uniphd.data.problems import OnError, settle
+from uniphd.data.problems import OnError, raise_or_log
 from uniphd.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class RefHumanDataModule(PeopleDataModule):
         root: folder of the annotation files and of the image folder.
         train_file: annotations to train on.
         val_file: annotations to validate on, or None for none.
-        val_others_file: further people of the same images whom nobody refers to, or None.
+        val_distractors_file: further people of the same images whom nobody refers to, or None.
         image_folder: of the images, inside `root`.
         limit_people: train on this many people, those with the lowest image ids; None for all.
         limit_val_people: validate on this many people, those with the lowest image ids.
@@ -48,7 +48,7 @@ class RefHumanDataModule(PeopleDataModule):
         root: Path | str,
         train_file: str = "RefHuman_train.json",
         val_file: str | None = "RefHuman_val.json",
-        val_others_file: str | None = None,
+        val_distractors_file: str | None = None,
         image_folder: str = "images",
         limit_people: int | None = None,
         limit_val_people: int | None = None,
@@ -61,7 +61,7 @@ class RefHumanDataModule(PeopleDataModule):
         self.root = Path(root)
         self.train_file = train_file
         self.val_file = val_file
-        self.val_others_file = val_others_file
+        self.val_distractors_file = val_distractors_file
         self.image_folder = self.root / image_folder
         self.limit_people = limit_people
         self.limit_val_people = limit_val_people
@@ -88,27 +88,27 @@ class RefHumanDataModule(PeopleDataModule):
         """
         if stage == "validate" and self.val_file is None:
             raise ConfigError("data.val_file is null; name the annotations to validate on.")
-        if stage in (None, "fit") and not self.train_records:
-            self.train_records = self._load("training", self.train_file, self.limit_people)
-        if self.val_file is not None and not self.val_records:
-            self.val_records = self._load("validating", self.val_file, self.limit_val_people)
-            if self.val_others_file is not None:
-                others = load_annotations(self.root / self.val_others_file, self.on_error)
-                self.val_others = others.records
+        if stage in (None, "fit") and not self.train_instances:
+            self.train_instances = self._load("training", self.train_file, self.limit_people)
+        if self.val_file is not None and not self.val_instances:
+            self.val_instances = self._load("validating", self.val_file, self.limit_val_people)
+            if self.val_distractors_file is not None:
+                others = load_annotations(self.root / self.val_distractors_file, self.on_error)
+                self.val_distractors = others.instances
 
     def _load(self, purpose: str, file: str, limit: int | None) -> tuple[ReferredPerson, ...]:
-        """The valid records of a file, at most `limit` of them, with usable images."""
+        """The valid instances of a file, at most `limit` of them, with usable images."""
         path = self.root / file
-        records = load_annotations(path, self.on_error).records[:limit]
+        instances = load_annotations(path, self.on_error).instances[:limit]
         if self.verify_files:
             workers = min(8, os.cpu_count() or 1)
-            problems = verify_images(records, self.image_folder, workers)
-            settle(problems, self.on_error, ImageError, str(self.image_folder))
+            problems = verify_images(instances, self.image_folder, workers)
+            raise_or_log(problems, self.on_error, ImageError, str(self.image_folder))
             unusable = {image_id for problem in problems for image_id in problem.image_ids}
-            records = tuple(person for person in records if person.image_id not in unusable)
-        if not records:
+            instances = tuple(person for person in instances if person.image_id not in unusable)
+        if not instances:
             raise ImageError(f"{path} has no person with a usable image; correct the files.")
         subset = "" if limit is None else ", those with the lowest image ids"
-        ids = f"image ids {records[0].image_id} to {records[-1].image_id}"
-        _logger.info("%s on %d people of %s%s (%s)", purpose, len(records), path, subset, ids)
-        return records
+        ids = f"image ids {instances[0].image_id} to {instances[-1].image_id}"
+        _logger.info("%s on %d people of %s%s (%s)", purpose, len(instances), path, subset, ids)
+        return instances

@@ -31,7 +31,7 @@ class Sample:
         target: of one person.
         image_id: of the annotation file.
         original_size: (height, width) of the image.
-        captions: sentences about the person beside the prompt, each different.
+        extra_captions: sentences about the person beside the prompt, each different.
     """
 
     image: Tensor
@@ -39,7 +39,7 @@ class Sample:
     target: Target
     image_id: int
     original_size: Size
-    captions: tuple[str, ...] = ()
+    extra_captions: tuple[str, ...] = ()
 
 
 class Draw(NamedTuple):
@@ -56,33 +56,33 @@ class RefHumanDataset(Dataset[Sample]):
     resumed run draw the same. `EpochSampler` hands the epoch over with every index.
 
     Args:
-        records: the people, in the order of the indices.
+        instances: the people, in the order of the indices.
         read: reads their images.
         transform: changes image and annotation together.
         prompt: draws the prompt.
         seed: of every random number.
-        captions: how many of the person's sentences, drawn anew, a sample has beside its prompt;
-            all of them where there are fewer.
+        num_extra_captions: how many of the person's sentences, drawn anew, a sample has beside its
+            prompt; all of them where there are fewer.
     """
 
     def __init__(
         self,
-        records: Sequence[ReferredPerson],
+        instances: Sequence[ReferredPerson],
         read: ReadImage,
         transform: Transform,
         prompt: DrawPrompt,
         seed: int = 0,
-        captions: int = 0,
+        num_extra_captions: int = 0,
     ) -> None:
-        self.records = tuple(records)
+        self.instances = tuple(instances)
         self.read = read
         self.transform = transform
         self.prompt = prompt
         self.seed = seed
-        self.captions = captions
+        self.num_extra_captions = num_extra_captions
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.instances)
 
     def __getitem__(self, draw: Draw | int) -> Sample:
         """The sample of an epoch and index; a bare index is taken in epoch 0.
@@ -91,7 +91,7 @@ class RefHumanDataset(Dataset[Sample]):
             ImageError: the image is missing or damaged.
         """
         epoch, index = draw if isinstance(draw, tuple) else Draw(epoch=0, item=draw)
-        person = self.records[index]
+        person = self.instances[index]
         scene = make_scene(self.read(person), person)
         scene = self.transform(scene, self._random("transform", epoch, index))
         return Sample(
@@ -100,12 +100,12 @@ class RefHumanDataset(Dataset[Sample]):
             target=make_target(scene),
             image_id=person.image_id,
             original_size=person.size,
-            captions=self._captions(scene, epoch, index),
+            extra_captions=self._extra_captions(scene, epoch, index),
         )
 
-    def _captions(self, scene: Scene, epoch: int, index: int) -> tuple[str, ...]:
+    def _extra_captions(self, scene: Scene, epoch: int, index: int) -> tuple[str, ...]:
         every = (scene.caption, *scene.other_captions)
-        count = min(self.captions, len(every))
+        count = min(self.num_extra_captions, len(every))
         return tuple(self._random("captions", epoch, index).sample(every, count))
 
     def _random(self, purpose: str, epoch: int, index: int) -> Random:
@@ -164,7 +164,7 @@ class ImageGroupSampler(EpochSampler):
     def __init__(self, dataset: RefHumanDataset, shuffle: bool, seed: int = 0) -> None:
         super().__init__(dataset, shuffle, seed)
         all_images: dict[str, list[int]] = {}
-        for index, person in enumerate(dataset.records):
+        for index, person in enumerate(dataset.instances):
             all_images.setdefault(person.file_name, []).append(index)
         self._images = list(all_images.values())
 

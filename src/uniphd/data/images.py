@@ -39,7 +39,7 @@ class ImageFolder:
     """Images in a folder.
 
     Args:
-        folder: where the records' `file_name` starts.
+        folder: where the instances' `file_name` starts.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -126,7 +126,7 @@ def verify_images(
     Each file is read once, JPEGs at an eighth of their size.
 
     Args:
-        people: records whose images to check.
+        people: instances whose images to check.
         folder: the image folder.
         workers: threads.
 

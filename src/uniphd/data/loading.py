@@ -37,15 +37,15 @@ class Loading(TypedDict, total=False):
     pin_memory: bool
     persistent_workers: bool
     val_prompts: Sequence[PromptKind]
-    together: bool
-    captions: int
+    group_by_image: bool
+    num_extra_captions: int
     seed: int
 
 
 class PeopleDataModule(lightning.LightningDataModule, ABC):
     """Training with drawn prompts, validation once per kind of prompt.
 
-    A subclass fills `train_records` and `val_records` in its `setup` and says where their
+    A subclass fills `train_instances` and `val_instances` in its `setup` and says where their
     images are.
 
     In a distributed run each process reads its share (see `EpochSampler`); in the last validation
@@ -63,15 +63,15 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         persistent_workers: whether the training's workers outlive the epoch. (The validation's
             never do: there are as many loaders as kinds of prompt.)
         val_prompts: kinds to validate, one loader each, in this order.
-        together: whether the people of an image share a training batch.
-        captions: sentences about every person of the training beside the prompt; only the grounding
-            loss reads them.
+        group_by_image: whether the people of an image share a training batch.
+        num_extra_captions: sentences about every person of the training beside the prompt; only the
+            grounding loss reads them.
         seed: of the order, the augmentation and the prompts.
 
     Attributes:
-        train_records: people to train on, after `setup`.
-        val_records: people to validate on, after `setup`; the evaluation's ground truth.
-        val_others: people of the same images whom nobody refers to, for referring accuracy.
+        train_instances: people to train on, after `setup`.
+        val_instances: people to validate on, after `setup`; the evaluation's ground truth.
+        val_distractors: people of the same images whom nobody refers to, for referring accuracy.
 
     Raises:
         ConfigError: a batch size below 1, a negative number of captions, no or an unknown kind of
@@ -90,14 +90,16 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         pin_memory: bool = True,
         persistent_workers: bool = True,
         val_prompts: Sequence[PromptKind] = ("text", "point", "scribble"),
-        together: bool = False,
-        captions: int = 0,
+        group_by_image: bool = False,
+        num_extra_captions: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         require_positive(batch_size=batch_size, val_batch_size=val_batch_size)
-        if captions < 0:
-            raise ConfigError(f"captions is {captions}; give a number from 0 on.")
+        if num_extra_captions < 0:
+            raise ConfigError(
+                f"num_extra_captions is {num_extra_captions}; give a number from 0 on."
+            )
         if not val_prompts:
             raise ConfigError("val_prompts is empty; name at least one kind of prompt.")
         self.train_transform = train_transform
@@ -109,12 +111,12 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.persistent_workers = persistent_workers and num_workers > 0
         self.val_prompts = tuple(val_prompts)
-        self.together = together
-        self.captions = captions
+        self.group_by_image = group_by_image
+        self.num_extra_captions = num_extra_captions
         self.seed = seed
-        self.train_records: tuple[ReferredPerson, ...] = ()
-        self.val_records: tuple[ReferredPerson, ...] = ()
-        self.val_others: tuple[ReferredPerson, ...] = ()
+        self.train_instances: tuple[ReferredPerson, ...] = ()
+        self.val_instances: tuple[ReferredPerson, ...] = ()
+        self.val_distractors: tuple[ReferredPerson, ...] = ()
         self._collate = Collate(tokenize)
         self._fixed_prompts = tuple(FixedPrompt(kind) for kind in self.val_prompts)
 
@@ -131,14 +133,14 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of `uniphd.structures.Batch`, shuffled anew in every epoch."""
         dataset = RefHumanDataset(
-            self.train_records,
+            self.train_instances,
             self.read,
             self.train_transform,
             self.prompt_sampler,
             self.seed,
-            self.captions,
+            self.num_extra_captions,
         )
-        order = ImageGroupSampler if self.together else EpochSampler
+        order = ImageGroupSampler if self.group_by_image else EpochSampler
         sampler = order(dataset, shuffle=True, seed=self.seed)
         return self._loader(dataset, self.batch_size, sampler, self.persistent_workers)
 
@@ -147,7 +149,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         if not self.validates:
             return []
         datasets = [
-            RefHumanDataset(self.val_records, self.read, self.eval_transform, prompt, self.seed)
+            RefHumanDataset(self.val_instances, self.read, self.eval_transform, prompt, self.seed)
             for prompt in self._fixed_prompts
         ]
         return [

@@ -35,7 +35,7 @@ class Problem:
         return self.message
 
 
-def settle(
+def raise_or_log(
     problems: Sequence[Problem], on_error: OnError, error: type[UniPHDError], where: str
 ) -> None:
     """Raise one `error` that lists the problems, or log how many of each kind are skipped.

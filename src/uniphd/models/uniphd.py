@@ -217,7 +217,7 @@ class UniPHD(nn.Module):
         if prompts is None or not isinstance(self.fusion, ProductFusion):
             raise ConfigError(
                 f"Captions beside the prompts are grounded, which {type(self.fusion).__name__} "
-                "does not do; use fusion=product or data.captions=0."
+                "does not do; use fusion=product or data.num_extra_captions=0."
             )
         meant = torch.tensor(captions.rows).to(tokens.device, non_blocking=True)
         encoded = self.prompt_encoder.encode_text(captions.prompts)

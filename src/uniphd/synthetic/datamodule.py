@@ -91,10 +91,10 @@ class SyntheticDataModule(PeopleDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Render what a stage ("fit", "validate", ...) needs, once."""
-        if stage in (None, "fit") and not self.train_records:
-            self.train_records, _ = self._render("train", self.train_scenes)
-        if not self.val_records:
-            self.val_records, self.val_others = self._render(self.split, self.val_scenes)
+        if stage in (None, "fit") and not self.train_instances:
+            self.train_instances, _ = self._render("train", self.train_scenes)
+        if not self.val_instances:
+            self.val_instances, self.val_distractors = self._render(self.split, self.val_scenes)
 
     def _render(
         self, split: Split, count: int

@@ -55,7 +55,7 @@ class FirstPeople:
         rows = self.rows[data.val_prompts[dataloader_idx]]
         if len(rows) >= self.count:
             return
-        people = {person.image_id: person for person in data.val_records}
+        people = {person.image_id: person for person in data.val_instances}
         answered = zip(batch.image_ids, outputs["answers"], strict=True)
         for index, (image_id, answers) in list(enumerate(answered))[: self.count - len(rows)]:
             person = people[image_id]

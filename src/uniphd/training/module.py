@@ -131,7 +131,7 @@ class RefHumanModule(LightningModule):
         """Losses by name, unweighted but for `loss`, which is trained on; and counts by name."""
         if self.grounding is not None and self.grounding.warms_up(self.global_step):
             return self._warm_up(self.grounding, batch, people), {}
-        predictions = self.model(*batch.inputs, captions=batch.captions)
+        predictions = self.model(*batch.inputs, captions=batch.extra_captions)
         result = self.criterion(predictions, batch.targets, self.model.mask_head, people)
         losses: dict[str, Tensor] = dict(result.losses)
         total: Tensor = result.total
@@ -147,7 +147,7 @@ class RefHumanModule(LightningModule):
 
         Poses and maps are read from the fused tokens, as if the encoder changed nothing.
         """
-        fused = self.model.fuse(*batch.inputs, captions=batch.captions)
+        fused = self.model.fuse(*batch.inputs, captions=batch.extra_captions)
         loss = _grounding_loss(grounding, fused.grounding, batch)
         if self.dense_pose is None and self.keypoint_maps is None:
             return {"grounding": loss, "loss": loss}
@@ -218,7 +218,8 @@ class RefHumanModule(LightningModule):
         """Start every prompt kind's evaluation anew."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.evaluators = {
-            kind: RefHumanEvaluator(data.val_records, data.val_others) for kind in data.val_prompts
+            kind: RefHumanEvaluator(data.val_instances, data.val_distractors)
+            for kind in data.val_prompts
         }
 
     def validation_step(

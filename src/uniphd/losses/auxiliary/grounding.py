@@ -36,7 +36,7 @@ class GroundingLoss:
     Most tokens are background, which says little about who is meant. The choice does: the people
     of a batch whose prompts share an image are candidates, a candidate's score is that of their
     mask (`region_score`), and the loss is the cross-entropy of the referred one. It needs batches
-    that hold several people of one image (`data.together=true`), else it is 0.
+    that hold several people of one image (`data.group_by_image=true`), else it is 0.
 
     Attributes:
         warmup_steps: optimizer steps at the start of a run in which only this loss is trained.

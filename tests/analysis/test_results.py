@@ -39,7 +39,7 @@ def answer(keypoints: np.ndarray, mask: np.ndarray | None) -> Answers:
 
 
 def test_outcomes_add_up_to_the_evaluators_metrics(drawn) -> None:
-    records = [record for scene in drawn for record in scene.records]
+    records = [record for scene in drawn for record in scene.annotations]
     crowds = crowds_by_id(records)
     evaluator = RefHumanEvaluator(records)
     outcomes = []
@@ -104,9 +104,9 @@ def test_the_worst_come_first_and_once_per_image(make_outcome) -> None:
 
 
 def test_a_row_shows_prompt_and_both_bodies(drawn, rendered) -> None:
-    record = drawn[0].records[0]
+    record = drawn[0].annotations[0]
     shifted = np.roll(record.mask(), 3, axis=1)
-    crowd = crowds_by_id(drawn[0].records)[record.image_id]
+    crowd = crowds_by_id(drawn[0].annotations)[record.image_id]
     row = contact_row(
         judge_answer(record, "box", crowd, answer(record.keypoints[:, :2], shifted)), rendered
     )

@@ -55,7 +55,7 @@ def test_real_people_are_counted_as_the_file_has_them(refhuman_mini: Path) -> No
 
 
 def test_figures_show_the_numbers(drawn) -> None:
-    statistics = describe_people([record for scene in drawn for record in scene.records])
+    statistics = describe_people([record for scene in drawn for record in scene.annotations])
     crowds = draw_crowds(statistics).axes[0]
     assert sum(bar.get_height() for bar in crowds.patches) == len(drawn)
     heights = draw_heights(statistics).axes[0]

@@ -27,12 +27,14 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 from straightforward import PlainCollate, PlainPeople
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader, Dataset
 
 from uniphd.config.allocator import keep_freed_memory
 from uniphd.config.compose import build, config_dir, fill_resolvers
 from uniphd.data.datamodule import RefHumanDataModule
 from uniphd.data.dataset import Draw
+from uniphd.models.backbone import normalise
 from uniphd.structures import Batch
 
 
@@ -107,7 +109,7 @@ def measure(
     loading = 0.0
     for batch, count, stamp in stream:
         if isinstance(batch, Batch):
-            _ = batch.inputs  # normalises the images
+            normalise(batch.images, batch.padding_mask, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         samples += count
         loading = stamp - loading_start
     wall, main_time = time.perf_counter() - wall_start, time.process_time() - main_start

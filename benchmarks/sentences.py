@@ -36,7 +36,7 @@ from uniphd.models.outputs import (
     Predictions,
     SelectionPrediction,
 )
-from uniphd.models.rescoring import GroundingEvidence, region_score
+from uniphd.models.rescoring import GroundingRescoring, log_sum_exp_pooling
 from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch
 
@@ -123,8 +123,8 @@ def over_own_masks(model: UniPHD, predictions: Predictions) -> Tensor:
     assert predictions.grounding is not None
     final = predictions.final
     coarse = model.mask_head.coarse(predictions.mask_features, final.embedding, final.centre)
-    seen: Tensor = GroundingEvidence(1.0, range(_LEVELS))(
-        predictions.grounding, model.mask_head.cover(coarse)
+    seen: Tensor = GroundingRescoring(1.0, range(_LEVELS))(
+        predictions.grounding, model.mask_head.occupancy(coarse)
     )
     return seen
 
@@ -146,7 +146,7 @@ def by_mask(grounding: GroundingPrediction, row: int, image: ImageInstances) -> 
         grounding.shapes[:_LEVELS], grounding.logits[row].split(lengths), strict=False
     ):
         covered = coverage(masks, shape)
-        scores += region_score(logits, covered)
+        scores += log_sum_exp_pooling(logits, covered)
     return int(scores.argmax())
 
 

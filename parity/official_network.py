@@ -18,6 +18,8 @@ from uniphd.models.uniphd import UniPHD
 def load_official_network(golden: Path) -> UniPHD:
     """Fill the official state dict by rule, save it as the official release does, convert, load.
 
+    The network takes images that are normalised already, as the golden files have them.
+
     Args:
         golden: folder with `fill_rule.py` and `reference_state_dict.json`.
     """
@@ -26,7 +28,9 @@ def load_official_network(golden: Path) -> UniPHD:
         torch.save(official_checkpoint(golden), source)
         convert(source, out)
         source.unlink()
-        return uniphd.load_model(out)
+        network = uniphd.load_model(out)
+    network.backbone.mean, network.backbone.deviation = (0.0,) * 3, (1.0,) * 3
+    return network
 
 
 def official_checkpoint(golden: Path) -> dict[str, object]:

@@ -18,9 +18,8 @@ from uniphd.prompts import PromptBatch
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 
-# Of ImageNet's colours in [0, 1], by which the backbones were pretrained.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+PERSON = 1
+"""The category of a person in annotations and results, and its index among the class logits."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,7 @@ class Captions:
 class Batch:
     """A padded batch of prompts with their images.
 
-    Images travel as bytes, from the loading processes and to the GPU, and become numbers where
-    they are needed: see `inputs`.
+    Images travel as bytes, from the loading processes and to the GPU; the network normalises them.
 
     Attributes:
         images: (P, 3, H, W) uint8 RGB, zero on padding.
@@ -113,8 +111,8 @@ class Batch:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, tuple[Size, ...], PromptBatch, tuple[int, ...]]:
-        """What the network takes, in the order of its arguments; images are normalised here."""
-        return self._normalised(), self.padding_mask, self.sizes, self.prompts, self.image_index
+        """What the network takes, in the order of its arguments."""
+        return self.images, self.padding_mask, self.sizes, self.prompts, self.image_index
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy with every tensor on `device`."""
@@ -137,15 +135,3 @@ class Batch:
             targets=tuple(target.pin_memory() for target in self.targets),
             extra_captions=self.extra_captions and self.extra_captions.pin_memory(),
         )
-
-    def _normalised(self) -> Tensor:
-        """The images (P, 3, H, W) as float, scaled to [0, 1] and normalised; zero on padding."""
-        images = self.images * (1 / 255)
-        for channel, mean, deviation in zip(
-            images.unbind(1), IMAGENET_MEAN, IMAGENET_STD, strict=True
-        ):
-            channel.sub_(mean).div_(deviation)
-        for image, (height, width) in zip(self.image_index, self.sizes, strict=True):
-            images[image, :, height:] = 0
-            images[image, :, :height, width:] = 0
-        return images

@@ -107,25 +107,6 @@ def test_targets_share_one_block_of_memory_per_field(tokenize: Tokenizer) -> Non
         assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1, field.name
 
 
-def test_the_network_gets_images_normalised_with_imagenets_statistics(
-    tokenize: Tokenizer,
-) -> None:
-    samples = [sample(30, 40, TextPrompt("a man"), 1), sample(20, 16, TextPrompt("a boy"), 2)]
-    shared = replace(samples[1], image=samples[1].image.clone())
-    batch = Collate(tokenize)([*samples, shared])
-    images = batch.inputs[0]
-    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
-    for row, (height, width) in enumerate(((30, 40), (20, 16))):
-        pixels = images[row, :, :height, :width]
-        expected = (samples[row].image / 255 - mean) / deviation
-        torch.testing.assert_close(pixels, expected)
-        assert images[row].count_nonzero() == pixels.count_nonzero()
-        assert pixels.count_nonzero() == pixels.numel()
-    assert images.dtype == torch.float32
-    assert images.is_contiguous()
-    assert batch.images.dtype == torch.uint8
-
-
 @pytest.mark.parametrize(("side", "canvas"), [(1, 32), (32, 32), (33, 48), (640, 640)])
 def test_the_canvas_is_a_multiple_of_sixteen(side: int, canvas: int, tokenize: Tokenizer) -> None:
     batch = Collate(tokenize)([sample(side, 33, TextPrompt("a man"), 1)])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from benchmarks.straightforward import PlainBatch, PlainCollate, PlainPeople
@@ -15,6 +16,7 @@ from uniphd.data.datamodule import RefHumanDataModule
 from uniphd.data.dataset import Draw
 from uniphd.data.prompts import PromptSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
+from uniphd.models.backbone import normalise
 from uniphd.structures import Batch
 
 # What pycocotools does when it draws a mask.
@@ -54,7 +56,8 @@ def same_batches(data: RefHumanDataModule, tokenize: Tokenizer, draws: list[Draw
 
 def require_same(batch: Batch, plain: PlainBatch) -> None:
     """Every number is equal, the normalised images included."""
-    images, padding_mask, _, prompts, image_index = batch.inputs
+    padding_mask, prompts, image_index = batch.padding_mask, batch.prompts, batch.image_index
+    images = normalise(batch.images, padding_mask, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     rows = list(image_index)  # neighbours may share an image
     assert torch.equal(images[rows], plain.images)
     assert torch.equal(padding_mask[rows], plain.padding_mask)

@@ -8,27 +8,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from uniphd.models.heatmaps import KeypointMaps
-from uniphd.models.outputs import KeypointMapPrediction, TokenProposals
+from uniphd.models.heatmaps import KeypointHeatmaps
+from uniphd.models.outputs import HeatmapPrediction, TokenProposals
 
 SHAPE = (8, 12)
 K = 17
 
 
-def maps(logits: Tensor) -> KeypointMapPrediction:
+def maps(logits: Tensor) -> HeatmapPrediction:
     """Maps (B, K, 8, 12) of images that fill the canvas."""
     rows, columns = SHAPE
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     centres = torch.stack([(x + 0.5) / columns, (y + 0.5) / rows], dim=-1).flatten(0, 1)
     batch = len(logits)
     extent = torch.tensor([[columns, rows]]).float().expand(batch, -1)
-    return KeypointMapPrediction(logits.flatten(2), centres.expand(batch, -1, -1), extent, SHAPE)
+    return HeatmapPrediction(logits.flatten(2), centres.expand(batch, -1, -1), extent, SHAPE)
 
 
 @pytest.fixture
-def network() -> KeypointMaps:
+def network() -> KeypointHeatmaps:
     torch.manual_seed(0)
-    return KeypointMaps(hidden_dim=16, stride4_dim=6, map_dim=8)
+    return KeypointHeatmaps(hidden_dim=16, stride4_dim=6, heatmap_dim=8)
 
 
 def proposals(invalid: Tensor | None = None) -> TokenProposals:
@@ -52,7 +52,7 @@ def by_loops(logits: Tensor, guess: Tensor, window: float) -> Tensor:
     return total / weights
 
 
-def test_equals_loops(network: KeypointMaps) -> None:
+def test_equals_loops(network: KeypointHeatmaps) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(2, K, *SHAPE, generator=generator)
     guess = torch.rand(2, 3, K, 2, generator=generator)
@@ -67,20 +67,22 @@ def test_equals_loops(network: KeypointMaps) -> None:
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
 
 
-def test_half_precision_around_it_costs_no_digits(network: KeypointMaps) -> None:
+def test_half_precision_around_it_costs_no_digits(network: KeypointHeatmaps) -> None:
     logits, guess = torch.randn(1, K, *SHAPE), torch.rand(1, 3, K, 2)
     expected = network.locate(maps(logits), guess)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(network.locate(maps(logits), guess), expected)
 
 
-def test_an_even_map_leaves_a_guess_nearly_where_it_is(network: KeypointMaps) -> None:
+def test_an_even_map_leaves_a_guess_nearly_where_it_is(network: KeypointHeatmaps) -> None:
     guess = torch.tensor([0.45, 0.55]).expand(1, 1, K, 2)
     located = network.locate(maps(torch.zeros(1, K, *SHAPE)), guess)
     assert (located - guess).abs().max() < 0.03
 
 
-def test_of_two_places_the_nearer_one_is_meant_and_not_the_middle(network: KeypointMaps) -> None:
+def test_of_two_places_the_nearer_one_is_meant_and_not_the_middle(
+    network: KeypointHeatmaps,
+) -> None:
     logits = torch.full((1, K, *SHAPE), -20.0)
     logits[..., 4, 1] = logits[..., 4, 10] = 0.0
     guess = torch.tensor([[0.35, 0.5], [0.7, 0.5]]).view(1, 2, 1, 2).expand(-1, -1, K, -1)
@@ -89,7 +91,7 @@ def test_of_two_places_the_nearer_one_is_meant_and_not_the_middle(network: Keypo
     torch.testing.assert_close(located[0, :, 0], expected, atol=1e-3, rtol=0)
 
 
-def test_a_cell_hears_its_token_and_its_own_place(network: KeypointMaps) -> None:
+def test_a_cell_hears_its_token_and_its_own_place(network: KeypointHeatmaps) -> None:
     stride4 = torch.zeros(2, 6, 8, 12, requires_grad=True)
     tokens = proposals()
     tokens.features.requires_grad_()
@@ -104,7 +106,7 @@ def test_a_cell_hears_its_token_and_its_own_place(network: KeypointMaps) -> None
     assert tokens.features.grad.abs().sum(-1).nonzero().tolist() == [[1, token]]
 
 
-def test_no_keypoint_lies_on_padding(network: KeypointMaps) -> None:
+def test_no_keypoint_lies_on_padding(network: KeypointHeatmaps) -> None:
     ratios = torch.tensor([[0.5, 1.0], [1.0, 0.75]]).unsqueeze(1).expand(-1, 2, -1)
     prediction = network(proposals(), torch.randn(2, 6, 8, 12), ratios)
     inside = prediction.logits.isfinite().all(1).unflatten(1, SHAPE)

@@ -10,14 +10,15 @@ from tests.composition import TINY, compose_train
 from uniphd.config.compose import build_network
 from uniphd.errors import ConfigError
 from uniphd.models.outputs import GroundingPrediction
-from uniphd.models.rescoring import GroundingEvidence, region_score
+from uniphd.models.rescoring import GroundingRescoring, log_sum_exp_pooling
 from uniphd.models.tokenizer import HashTokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import TextPrompt, batch_prompts
 from uniphd.structures import Captions
 
-EVIDENCE = (
-    "model.evidence={_target_: uniphd.models.rescoring.GroundingEvidence, weight: 2.0, levels: %s}"
+RESCORING = (
+    "model.rescoring={_target_: uniphd.models.rescoring.GroundingRescoring, "
+    "weight: 2.0, levels: %s}"
 )
 SHAPES = ((4, 8), (2, 4))
 
@@ -33,11 +34,11 @@ def score(cells: Tensor) -> Tensor:
 def test_the_score_of_the_cells_of_the_mask_counts_less_the_best_one() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 40, requires_grad=True)
-    cover = torch.zeros(1, 2, 4, 8)
-    cover[0, 0, 1:3, 2:4] = 1
-    cover[0, 1, :, 7] = 0.5
-    seen = GroundingEvidence(1.0, [0])(
-        grounding(logits, torch.zeros(1, 40, dtype=torch.bool)), cover
+    occupancy = torch.zeros(1, 2, 4, 8)
+    occupancy[0, 0, 1:3, 2:4] = 1
+    occupancy[0, 1, :, 7] = 0.5
+    seen = GroundingRescoring(1.0, [0])(
+        grounding(logits, torch.zeros(1, 40, dtype=torch.bool)), occupancy
     )
     cells = logits[0, :32].view(4, 8)
     expected = torch.stack([score(cells[1:3, 2:4]), score(cells[:, 7])])
@@ -56,7 +57,7 @@ def test_levels_are_averaged_with_the_weight() -> None:
     coarse = torch.tensor([1.0, 6.0]).repeat_interleave(2).expand(2, 4).reshape(1, 8)
     given = grounding(torch.cat([fine, coarse], dim=1), torch.zeros(1, 40, dtype=torch.bool))
     for levels, expected in (([0], [0.0, -6.0]), ([1], [-10.0, 0.0]), ([0, 1], [-2.0, 0.0])):
-        seen = GroundingEvidence(2.0, levels)(given, halves())
+        seen = GroundingRescoring(2.0, levels)(given, halves())
         torch.testing.assert_close(seen, torch.tensor([expected]))
 
 
@@ -65,17 +66,19 @@ def test_padding_and_captions_are_not_read() -> None:
     logits = torch.randn(2, 40)
     padding = torch.zeros(2, 40, dtype=torch.bool)
     padding[:, :32].view(2, 4, 8)[..., 6:] = True
-    seen = GroundingEvidence(1.0, [0])(grounding(logits, padding), halves())
+    seen = GroundingRescoring(1.0, [0])(grounding(logits, padding), halves())
     cells = logits[0, :32].view(4, 8)
     difference = score(cells[:, 4:6]) - score(cells[:, :4])
     torch.testing.assert_close(seen[0, 1] - seen[0, 0], difference)
 
 
 def test_a_mask_without_any_cell_is_worth_least_and_stays_finite() -> None:
-    cover = halves()
-    cover[0, 1] = 0
+    occupancy = halves()
+    occupancy[0, 1] = 0
     logits = torch.cat([torch.full((1, 20), -9.0), torch.full((1, 20), 3.0)], dim=1)
-    seen = GroundingEvidence(1.0, [0])(grounding(logits, torch.zeros_like(logits).bool()), cover)
+    seen = GroundingRescoring(1.0, [0])(
+        grounding(logits, torch.zeros_like(logits).bool()), occupancy
+    )
     assert seen[0, 0] == 0
     assert -40 < float(seen[0, 1]) < -10
 
@@ -85,7 +88,7 @@ def test_few_cells_that_say_yes_speak_for_a_region() -> None:
     logits = torch.full((2, 20), -4.0)
     logits[0, 0] = logits[1, 12] = 4.0
     regions = torch.arange(20).expand(2, 20) // 10 == torch.arange(2).unsqueeze(1)
-    scores = region_score(logits, regions.float())
+    scores = log_sum_exp_pooling(logits, regions.float())
     torch.testing.assert_close(scores.argmax(1), torch.tensor([0, 1]))
     assert (scores.diff(dim=1).abs() > 5).all()  # means differ by 0.8
 
@@ -97,7 +100,7 @@ def built(*overrides: str) -> UniPHD:
 
 def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
     torch.manual_seed(0)
-    plain, model = built("fusion=product"), built("fusion=product", EVIDENCE % "[0, 1]")
+    plain, model = built("fusion=product"), built("fusion=product", RESCORING % "[0, 1]")
     model.load_state_dict(plain.state_dict())  # it has no weights of its own
     tokenize = HashTokenizer()
     prompts = batch_prompts([TextPrompt("the left one"), TextPrompt("the man in red")], tokenize)
@@ -112,18 +115,18 @@ def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
         for layer, changed in zip(before.layers, after.layers, strict=True):
             coarse = plain.mask_head.coarse(before.mask_features, layer.embedding, layer.centre)
             low = plain.mask_head.low_resolution(coarse)
-            cover = torch.nn.functional.avg_pool2d(low.sigmoid(), 4)
-            expected = GroundingEvidence(2.0, [0, 1])(before.grounding, cover)
+            occupancy = torch.nn.functional.avg_pool2d(low.sigmoid(), 4)
+            expected = GroundingRescoring(2.0, [0, 1])(before.grounding, occupancy)
             change = changed.logits - layer.logits
             torch.testing.assert_close(change[..., 1], expected, atol=1e-4, rtol=0)
             torch.testing.assert_close(change[..., 0], torch.zeros(2, 3), atol=1e-5, rtol=0)
     assert expected.min() < -1e-3
 
 
-def test_no_gradient_passes_through_the_evidence() -> None:
+def test_no_gradient_passes_through_the_rescoring() -> None:
     """Grounding and masks have losses of their own; the class logits' gradient is as without."""
     torch.manual_seed(0)
-    plain, model = built("fusion=product"), built("fusion=product", EVIDENCE % "[0]")
+    plain, model = built("fusion=product"), built("fusion=product", RESCORING % "[0]")
     model.load_state_dict(plain.state_dict())
     inputs = (
         torch.randn(2, 3, 64, 64),
@@ -146,13 +149,16 @@ def test_no_gradient_passes_through_the_evidence() -> None:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["fusion=attention", EVIDENCE % "[0]"], "use fusion=product or model.evidence=null"),
-        (["fusion=product", EVIDENCE % "[0, 4]"], "has the levels 0 to 3"),
-        (["fusion=product", EVIDENCE % "[-1]"], "name at least one level"),
-        (["fusion=product", EVIDENCE % "[]"], "name at least one level"),
-        (["fusion=product", EVIDENCE % "[0]", "model.evidence.weight=0"], "give a positive number"),
+        (["fusion=attention", RESCORING % "[0]"], "use fusion=product or model.rescoring=null"),
+        (["fusion=product", RESCORING % "[0, 4]"], "has the levels 0 to 3"),
+        (["fusion=product", RESCORING % "[-1]"], "name at least one level"),
+        (["fusion=product", RESCORING % "[]"], "name at least one level"),
+        (
+            ["fusion=product", RESCORING % "[0]", "model.rescoring.weight=0"],
+            "give a positive number",
+        ),
     ],
 )
-def test_evidence_that_cannot_be_read(overrides: list[str], sentence: str) -> None:
+def test_rescoring_that_cannot_be_read(overrides: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         built(*overrides)

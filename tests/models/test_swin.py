@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from uniphd.models.swin import PadThenShiftBlock, use_official_window_order
+from uniphd.models.swin import PadThenShiftBlock, pad_as_official
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def swin() -> torch.nn.Module:
 
 def test_equals_timm_where_nothing_is_padded(swin: torch.nn.Module) -> None:
     official = copy.deepcopy(swin)
-    use_official_window_order(official)
+    pad_as_official(official)
     image = torch.randn(1, 3, 112, 112)
     with torch.inference_mode():
         for ours, theirs in zip(official(image), swin(image), strict=True):
@@ -35,7 +35,7 @@ def test_equals_timm_where_nothing_is_padded(swin: torch.nn.Module) -> None:
 
 def test_differs_from_timm_on_other_sizes(swin: torch.nn.Module) -> None:
     official = copy.deepcopy(swin)
-    use_official_window_order(official)
+    pad_as_official(official)
     image = torch.randn(1, 3, 72, 100)
     with torch.inference_mode():
         difference = (official(image)[1] - swin(image)[1]).abs().max()
@@ -44,7 +44,7 @@ def test_differs_from_timm_on_other_sizes(swin: torch.nn.Module) -> None:
 
 def test_copies_keep_the_order(swin: torch.nn.Module) -> None:
     official = copy.deepcopy(swin)
-    use_official_window_order(official)
+    pad_as_official(official)
     blocks = [m for m in copy.deepcopy(official).modules() if isinstance(m, PadThenShiftBlock)]
     assert len(blocks) == 4
     assert [block.shift_size for block in blocks] == [(0, 0), (3, 3)] * 2
@@ -52,7 +52,7 @@ def test_copies_keep_the_order(swin: torch.nn.Module) -> None:
 
 def test_windows_in_parts_give_what_all_at_once_give(swin: torch.nn.Module) -> None:
     official = copy.deepcopy(swin)
-    use_official_window_order(official)
+    pad_as_official(official)
     image = torch.randn(2, 3, 200, 260)  # 2 x 80 windows of 49: several parts, across images
     whole = official(image)
     with torch.inference_mode():

@@ -166,7 +166,7 @@ def test_the_warmup_teaches_keypoint_maps(monkeypatch: pytest.MonkeyPatch) -> No
         for name, value in model.named_parameters()
         if name.startswith("query_selection.") and value.grad is not None
     }
-    maps = {f"keypoint_maps.{layer}" for layer in ("from_tokens", "from_stride4", "logits")}
+    maps = {f"heatmaps.{layer}" for layer in ("from_tokens", "from_stride4", "logits")}
     assert reached == {"projection", "norm", *maps}
 
 

@@ -41,7 +41,7 @@ def test_the_default_is_the_official_network() -> None:
     assert config["module"]["grounding"] is None
     assert config["module"]["dense_pose"] is None
     assert config["module"]["keypoint_maps"] is None
-    assert config["model"]["query_selection"]["map_dim"] == 0
+    assert config["model"]["query_selection"]["heatmap_dim"] == 0
 
 
 def test_the_candidates_are_all_that_differs() -> None:
@@ -61,7 +61,7 @@ def test_the_candidates_are_all_that_differs() -> None:
     keypoint_maps = changed.pop("keypoint_maps")
     assert changed.pop("module.keypoint_maps") == keypoint_maps
     assert keypoint_maps[0] is None
-    assert changed.pop("model.query_selection.map_dim") == (0, 64)
+    assert changed.pop("model.query_selection.heatmap_dim") == (0, 64)
     fusions = tuple(f"uniphd.models.fusion.{name}" for name in ("PromptFusion", "ProductFusion"))
     assert changed == {
         **{f"{node}._target_": fusions for node in ("fusion", "model.fusion")},
@@ -104,8 +104,8 @@ def test_an_experiments_choices_can_be_taken_back(experiment: str, fusion: str) 
     assert config["module"]["grounding"] is None
     assert config["module"]["dense_pose"] is None
     assert config["module"]["keypoint_maps"] is None
-    assert config["model"]["query_selection"]["map_dim"] == 0
+    assert config["model"]["query_selection"]["heatmap_dim"] == 0
     assert config["data"]["num_extra_captions"] == 0
-    assert config["model"]["evidence"] is None
+    assert config["model"]["rescoring"] is None
     assert build(OmegaConf.create(config["fusion"])).gives_grounding is False
     assert config["model"]["query_selection"]["prompt_as_query"] is False

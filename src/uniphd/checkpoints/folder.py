@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from uniphd.checkpoints.older import renamed_config
+from uniphd.checkpoints.older import renamed_config, renamed_weights
 from uniphd.errors import CheckpointError
 
 WEIGHTS_FILE = "model.safetensors"
@@ -77,7 +77,7 @@ def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             f"{folder / CONFIG_FILE} is not a model configuration: {error}."
         ) from error
     try:
-        return config, load_file(folder / WEIGHTS_FILE)
+        return config, renamed_weights(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder / WEIGHTS_FILE} is not a safetensors file: {error}."
@@ -108,7 +108,7 @@ def read_run(content: Mapping[str, Any], source: Path) -> tuple[ModelConfig, dic
     }
     if wrong := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
         raise CheckpointError(f"'state_dict' of {source} has no tensor at '{wrong[0]}'.")
-    return config, weights
+    return config, renamed_weights(weights)
 
 
 def _parse_config(content: Any) -> ModelConfig:

@@ -92,9 +92,9 @@ def _check_sizes(config: DictConfig) -> None:
 
 
 def _check_parts(config: DictConfig) -> None:
-    """The network has no part that can be left out as such, save the evidence."""
+    """The network has no part that can be left out as such, save the rescoring."""
     parts = config.model.items()
-    if missing := [name for name, part in parts if part is None and name != "evidence"]:
+    if missing := [name for name, part in parts if part is None and name != "rescoring"]:
         raise ConfigError(
             f"model.{missing[0]} is null, but the network needs all its parts; what can be left "
             "out is a choice: fusion=none, loss=no_mask, loss=no_pose, "

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from uniphd.checkpoints.older import renamed_run
 from uniphd.checkpoints.safety import require_fit
 from uniphd.errors import CheckpointError, ConfigError, StorageError
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO, previous_of
@@ -66,9 +67,10 @@ def read_to_resume(path: str, files: DurableCheckpointIO, module: nn.Module) -> 
             f"{path} is not a checkpoint of uniphd-train, from which a training can go on; "
             "init_from=FILE starts from a network's weights."
         )
+    renamed = renamed_run(content)
     summary = f"{path} is of another network than this configuration's, so it cannot go on"
-    require_fit(content["state_dict"], module.state_dict(), summary)
-    return dict(content)
+    require_fit(renamed["state_dict"], module.state_dict(), summary)
+    return renamed
 
 
 @contextmanager

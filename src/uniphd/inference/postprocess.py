@@ -14,10 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from uniphd.models.outputs import LayerPrediction
-from uniphd.structures import Size
-
-PERSON = 1
-"""The category of every answer, whichever class logit its score came from (official release)."""
+from uniphd.structures import PERSON, Size
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Ranking:
 
     Attributes:
         scores: (B, T) in [0, 1].
-        labels: (B, T) int64, always `PERSON`.
+        labels: (B, T) int64, always `PERSON`, whichever class logit the score came from (official).
         queries: (B, T) int64; a query appears once per class logit that is among the best.
     """
 

@@ -12,11 +12,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from uniphd.data.annotations import ReferredPerson
+from uniphd.structures import PERSON
 
 CocoResult: TypeAlias = dict[str, Any]
 """One entry of a COCO results file."""
-
-PERSON = 1
 
 # Where each metric stands in COCOeval's summary of a task.
 _METRICS: dict[str, dict[str, int]] = {

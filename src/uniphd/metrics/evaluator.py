@@ -21,10 +21,11 @@ from uniphd.data.masks import decode_segmentation
 from uniphd.errors import AnnotationError
 from uniphd.inference.postprocess import Answers
 from uniphd.keypoints import NUM_KEYPOINTS
-from uniphd.metrics.coco import PERSON, CocoResult, average_precision
+from uniphd.metrics.coco import CocoResult, average_precision
 from uniphd.metrics.mask_iou import Overlap, mask_overlap, summarize_overlaps
 from uniphd.metrics.pckh import pckh_counts
 from uniphd.metrics.referring import mask_referring, pose_referring
+from uniphd.structures import PERSON
 
 MAX_ANSWERS = 20
 """Answers per image that AP looks at (COCO's limit for keypoints)."""

@@ -6,18 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import timm
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from uniphd.errors import CheckpointError, ConfigError
-from uniphd.models.swin import use_official_window_order
+from uniphd.models.swin import pad_as_official
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _STRIDES = (4, 8, 16, 32)
 _LAST_FOUR = (-4, -3, -2, -1)
+_MULTIPLE = 16  # of the sides of images for models that round maps down
 
 
 class Backbone(nn.Module):
@@ -36,6 +40,10 @@ class Backbone(nn.Module):
         checkpointing: while training, keep only what enters a block (a stage, for models without
             blocks) and compute the rest again in the backward pass: less memory, more time. (Batch
             norms see every batch twice then: their statistics follow faster.)
+
+    Attributes:
+        mean: per channel of RGB in [0, 1], as the model was pretrained with; timm knows it.
+        deviation: likewise.
 
     Raises:
         ConfigError: the model is unknown, has other strides or other channels, or cannot be frozen
@@ -60,7 +68,10 @@ class Backbone(nn.Module):
         _check_feature_info(name, self.body, self.channels)
         if weights is not None:
             _load_weights(self.body, weights)
-        use_official_window_order(self.body)
+        self.multiple = 1 if pad_as_official(self.body) else _MULTIPLE
+        pixels: Mapping[str, Any] = self.body.pretrained_cfg  # type: ignore[assignment]
+        self.mean: Sequence[float] = pixels.get("mean", IMAGENET_DEFAULT_MEAN)
+        self.deviation: Sequence[float] = pixels.get("std", IMAGENET_DEFAULT_STD)
         self.channels_last = "swin" in name
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if normalize else nn.Identity() for width in self.channels
@@ -84,8 +95,27 @@ class Backbone(nn.Module):
             _checkpoint_blocks(self.body, mode)
         return self
 
+    def prepare(self, images: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Images as `forward` takes them, and their padding mask.
+
+        Args:
+            images: (P, 3, H, W) RGB, uint8 or float in [0, 1].
+            padding_mask: (P, H, W) bool, True on padding.
+
+        Returns:
+            Normalised images, zero on padding, and the mask. Swin takes any canvas; for other
+            models both are padded at the right and at the bottom to multiples of 16.
+        """
+        pixels = normalise(images, padding_mask, self.mean, self.deviation)
+        height, width = padding_mask.shape[-2:]
+        border = (0, -width % self.multiple, 0, -height % self.multiple)
+        if any(border):
+            pixels = F.pad(pixels, border)
+            padding_mask = F.pad(padding_mask, border, value=True)
+        return pixels, padding_mask
+
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Map images (B, 3, H, W) to maps (B, channels[i], H / stride, W / stride)."""
+        """Map normalised images (B, 3, H, W) to maps (B, channels[i], H / stride, W / stride)."""
         maps = []
         for norm, features in zip(self.norms, self.body(images), strict=True):
             if self.channels_last:
@@ -95,6 +125,16 @@ class Backbone(nn.Module):
             else:
                 maps.append(features)
         return maps
+
+
+def normalise(
+    images: Tensor, padding_mask: Tensor, mean: Sequence[float], deviation: Sequence[float]
+) -> Tensor:
+    """Images as normalised float, zero on padding; arguments as for `Backbone`."""
+    pixels = images * (1 / 255 if images.dtype == torch.uint8 else 1)
+    for channel, (centre, scale) in enumerate(zip(mean, deviation, strict=True)):
+        pixels[:, channel].sub_(centre).div_(scale)
+    return pixels.masked_fill_(padding_mask.unsqueeze(1), 0)
 
 
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:

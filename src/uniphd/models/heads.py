@@ -15,8 +15,6 @@ from uniphd.models.layers import MLP, logit
 from uniphd.models.outputs import LayerPrediction
 from uniphd.models.query_selection import init_classifier
 
-PERSON = 1  # index among the class logits; index 0 is never a target
-
 
 class PredictionHead(nn.Module):
     """Heads of one layer; boxes and keypoints refine the references that entered the layer."""
@@ -63,7 +61,7 @@ class PredictionHeads(nn.ModuleList):
     Args:
         hidden_dim: C.
         num_layers: decoder layers.
-        num_classes: class logits, among them `PERSON`.
+        num_classes: class logits; index 0 is never a target, `PERSON` is that of people.
     """
 
     def __init__(

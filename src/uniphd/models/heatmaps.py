@@ -1,7 +1,7 @@
-"""Keypoint maps: in which cell of the image every keypoint of the referred person lies.
+"""Keypoint heatmaps: in which cell of the image every keypoint of the referred person lies.
 
 Not in the paper. A token that guesses a pose by regression has to know where hands are that it does
-not cover; a map asks every cell only for what it covers. Poses from scratch are learned sooner.
+not cover; a heatmap asks every cell only for what it covers. Poses from scratch are learned sooner.
 
 Shapes: B images, K = 17 keypoints, Q queries, N cells of stride 4, C channels.
 """
@@ -16,37 +16,37 @@ from torch.nn import functional as F
 
 from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.models.encoder import pixel_centres
-from uniphd.models.outputs import KeypointMapPrediction, TokenProposals
+from uniphd.models.outputs import HeatmapPrediction, TokenProposals
 
 _SUBCELLS = 2  # per side of a token of stride 8
 _FAR = 0.2  # of the image: about how far a token's guess may be from the keypoint
 _NEAR = 0.1  # about how far from each other the cells may be that a keypoint is the mean of
 
 
-class KeypointMaps(nn.Module):
+class KeypointHeatmaps(nn.Module):
     """A distribution over cells per keypoint, and its mean around a first guess.
 
     A cell's logits are read from the token of stride 8 that it belongs to and from the backbone's
-    own map of stride 4. The map belongs to the prompt; several queries of a prompt read it, each
-    around its own guess. The mean over a distribution is differentiable, and finer than a cell
+    own map of stride 4. The heatmaps belong to the prompt; several queries of a prompt read them,
+    each around its own guess. The mean over a distribution is differentiable, and finer than a cell
     ("integral regression", Sun et al., arXiv 1711.08229).
 
     Args:
         hidden_dim: C.
         stride4_dim: channels of the stride-4 backbone map.
-        map_dim: channels of a cell.
+        heatmap_dim: channels of a cell.
     """
 
-    def __init__(self, hidden_dim: int, stride4_dim: int, map_dim: int) -> None:
+    def __init__(self, hidden_dim: int, stride4_dim: int, heatmap_dim: int) -> None:
         super().__init__()
-        self.from_tokens = nn.Linear(hidden_dim, map_dim * _SUBCELLS**2)
-        self.from_stride4 = nn.Conv2d(stride4_dim, map_dim, 1)
-        self.logits = nn.Conv2d(map_dim, NUM_KEYPOINTS, 1)
+        self.from_tokens = nn.Linear(hidden_dim, heatmap_dim * _SUBCELLS**2)
+        self.from_stride4 = nn.Conv2d(stride4_dim, heatmap_dim, 1)
+        self.logits = nn.Conv2d(heatmap_dim, NUM_KEYPOINTS, 1)
         self.log_window = nn.Parameter(torch.full((NUM_KEYPOINTS, 1), math.log(_NEAR)))
 
     def forward(
         self, proposals: TokenProposals, stride4: Tensor, valid_ratios: Tensor
-    ) -> KeypointMapPrediction:
+    ) -> HeatmapPrediction:
         """Say where the keypoints are.
 
         Args:
@@ -57,15 +57,16 @@ class KeypointMaps(nn.Module):
         height, width = proposals.shapes[0]
         finest = self.from_tokens(proposals.features[:, : height * width])
         cells = F.pixel_shuffle(finest.transpose(1, 2).unflatten(2, (height, width)), _SUBCELLS)
+        shape = (stride4.shape[-2], stride4.shape[-1])
+        cells = cells[..., : shape[0], : shape[1]]
         maps = self.logits(F.relu(cells + self.from_stride4(stride4)))
-        shape = (maps.shape[-2], maps.shape[-1])
         extent = valid_ratios[:, 0] * valid_ratios.new_tensor([shape[1], shape[0]])
         centres = pixel_centres(shape, maps.device).flatten(0, 1) / extent.unsqueeze(1)
         outside = (centres > 1).any(-1).unsqueeze(1)
         logits = maps.flatten(2).float().masked_fill(outside, -math.inf)
-        return KeypointMapPrediction(logits, centres, extent, shape)
+        return HeatmapPrediction(logits, centres, extent, shape)
 
-    def locate(self, maps: KeypointMapPrediction, guess: Tensor) -> Tensor:
+    def locate(self, maps: HeatmapPrediction, guess: Tensor) -> Tensor:
         """Keypoints (B, Q, K, 2) around guesses (B, Q, K, 2), all as fractions of the image.
 
         First the mean around the guess, then the mean around that, so that of two places the more
@@ -78,7 +79,7 @@ class KeypointMaps(nn.Module):
             return _mean_around(maps, place, self.log_window)
 
 
-def _mean_around(maps: KeypointMapPrediction, guess: Tensor, log_window: Tensor) -> Tensor:
+def _mean_around(maps: HeatmapPrediction, guess: Tensor, log_window: Tensor) -> Tensor:
     """The maps' means (B, Q, K, 2) under Gaussian windows (K, 1) around guesses (B, Q, K, 2)."""
     sharpness = torch.exp(-2 * log_window)
     centres = maps.centres.unsqueeze(1)

@@ -88,7 +88,7 @@ class MaskHead(nn.Module):
         """Unrefined mask logits (B, N, H / 2, W / 2) from the coarse channels."""
         return F.pixel_shuffle(coarse, 4).squeeze(2)
 
-    def cover(self, coarse: Tensor) -> Tensor:
+    def occupancy(self, coarse: Tensor) -> Tensor:
         """Share of every stride-8 cell that an unrefined mask covers, (B, N, h8, w8) float32."""
         return coarse.float().sigmoid().mean(2)
 

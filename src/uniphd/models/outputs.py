@@ -67,8 +67,8 @@ class TokenProposals:
 
 
 @dataclass(frozen=True)
-class KeypointMapPrediction:
-    """Where the keypoints of a prompt's person are, by cells.
+class HeatmapPrediction:
+    """Where the keypoints of a prompt's person are, cell by cell.
 
     Attributes:
         logits: (B, K, N) float32, row by row; -inf on padding.
@@ -129,7 +129,7 @@ class FusedFeatures:
         padding: (B, S) bool, True on padding.
         valid_ratios: (B, L, 2) share of every level's (width, height) that is image.
         shapes: (h, w) of the levels.
-        summary: (B, C) the prompts' vectors.
+        global_embedding: (B, C) the prompts' vectors.
         stride8: (B, C8, h8, w8) backbone map.
         stride4: (B, C4, h4, w4) backbone map.
         sizes: (h, w) of every image inside the padded canvas.
@@ -141,7 +141,7 @@ class FusedFeatures:
     padding: Tensor
     valid_ratios: Tensor
     shapes: tuple[Size, ...]
-    summary: Tensor
+    global_embedding: Tensor
     stride8: Tensor
     stride4: Tensor
     sizes: tuple[Size, ...]
@@ -158,7 +158,7 @@ class Predictions:
         mask_features: input of `UniPHD.mask_head`.
         proposals: all tokens that queries are selected from.
         grounding: the fusion's answer per image token; None where the fusion makes none.
-        keypoint_maps: None where the network has none.
+        heatmaps: None where the network has none.
     """
 
     layers: tuple[LayerPrediction, ...]
@@ -166,7 +166,7 @@ class Predictions:
     mask_features: MaskFeatures
     proposals: TokenProposals
     grounding: GroundingPrediction | None = None
-    keypoint_maps: KeypointMapPrediction | None = None
+    heatmaps: HeatmapPrediction | None = None
 
     @property
     def final(self) -> LayerPrediction:

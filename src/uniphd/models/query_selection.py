@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.models.encoder import pixel_centres
-from uniphd.models.heatmaps import KeypointMaps
+from uniphd.models.heatmaps import KeypointHeatmaps
 from uniphd.models.layers import MLP, MlpInit
-from uniphd.models.outputs import KeypointMapPrediction, SelectionPrediction, TokenProposals
+from uniphd.models.outputs import HeatmapPrediction, SelectionPrediction, TokenProposals
 from uniphd.structures import Size
 
 _MARGIN = 0.01  # proposals closer to the border than this are not valid (Deformable DETR)
@@ -33,7 +33,7 @@ class Selection:
         prediction: the encoder's own answer, for the intermediate losses.
         tokens: (B, Q) int64 indices into the S tokens.
         proposals: all tokens that were to choose from.
-        keypoint_maps: None where there are none.
+        heatmaps: None where there are none.
     """
 
     groups: Tensor
@@ -41,7 +41,7 @@ class Selection:
     prediction: SelectionPrediction
     tokens: Tensor
     proposals: TokenProposals
-    keypoint_maps: KeypointMapPrediction | None
+    heatmaps: HeatmapPrediction | None
 
 
 class QuerySelection(nn.Module):
@@ -57,8 +57,8 @@ class QuerySelection(nn.Module):
             group, as in the paper; otherwise all groups start with the same keypoint queries, and
             only their references differ.
         stride4_dim: channels of the stride-4 backbone map.
-        map_dim: channels of the keypoint maps, to which the guessed keypoints move; 0, as in the
-            paper, for no maps.
+        heatmap_dim: channels of the keypoint heatmaps, to which the guessed keypoints move; 0, as
+            in the paper, for none.
         mlp_init: of the four layers that guess poses, see `MLP`. With "default", the dense
             poses of a training from scratch may stay on a plateau for a thousand steps.
 
@@ -75,7 +75,7 @@ class QuerySelection(nn.Module):
         tokens_as_queries: bool = True,
         mlp_init: MlpInit = "default",
         stride4_dim: int = 96,
-        map_dim: int = 0,
+        heatmap_dim: int = 0,
     ) -> None:
         super().__init__()
         self.num_queries = num_queries
@@ -87,7 +87,9 @@ class QuerySelection(nn.Module):
             hidden_dim, 2 * hidden_dim, 2 * NUM_KEYPOINTS, num_layers=4, init=mlp_init
         )
         self.keypoint_embedding = nn.Embedding(NUM_KEYPOINTS, hidden_dim)
-        self.keypoint_maps = KeypointMaps(hidden_dim, stride4_dim, map_dim) if map_dim else None
+        self.heatmaps = (
+            KeypointHeatmaps(hidden_dim, stride4_dim, heatmap_dim) if heatmap_dim else None
+        )
         self.instance_query = None if prompt_as_query else nn.Parameter(torch.randn(hidden_dim))
         nn.init.xavier_uniform_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
@@ -100,7 +102,7 @@ class QuerySelection(nn.Module):
         padding: Tensor,
         shapes: Sequence[Size],
         valid_ratios: Tensor,
-        summary: Tensor,
+        global_embedding: Tensor,
         stride4: Tensor,
     ) -> Selection:
         """Choose the queries.
@@ -110,8 +112,8 @@ class QuerySelection(nn.Module):
             padding: (B, S) bool, True on padding.
             shapes: (h, w) of the levels.
             valid_ratios: (B, L, 2) as (width, height).
-            summary: (B, C) the prompt's vector, for the instance slot of every group.
-            stride4: (B, C4, h4, w4) backbone map, for the keypoint maps.
+            global_embedding: (B, C) of the prompt, for the instance slot of every group.
+            stride4: (B, C4, h4, w4) backbone map, for the heatmaps.
         """
         proposals = self.propose(memory, padding, shapes, valid_ratios)
         logits = self.classifier(proposals.features)
@@ -119,29 +121,31 @@ class QuerySelection(nn.Module):
         chosen = _gather(proposals.features, tokens)
         keypoints = self.poses(chosen, _gather(proposals.centres, tokens))
         maps = self.maps(proposals, stride4, valid_ratios)
-        if self.keypoint_maps is not None and maps is not None:
-            keypoints = self.keypoint_maps.locate(maps, keypoints.detach())
+        if self.heatmaps is not None and maps is not None:
+            keypoints = self.heatmaps.locate(maps, keypoints.detach())
         reference = torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2).detach()
         content = chosen.detach() if self.tokens_as_queries else torch.zeros_like(chosen)
         keypoint_slots = content.unsqueeze(2) + self.keypoint_embedding.weight
-        query = summary if self.instance_query is None else self.instance_query.expand_as(summary)
-        instance_slot = query[:, None, None].expand(-1, self.num_queries, -1, -1)
+        instance = global_embedding
+        if self.instance_query is not None:
+            instance = self.instance_query.expand_as(global_embedding)
+        instance_slot = instance[:, None, None].expand(-1, self.num_queries, -1, -1)
         return Selection(
             groups=torch.cat([instance_slot, keypoint_slots], dim=2),
             reference=reference,
             prediction=SelectionPrediction(_gather(logits, tokens), keypoints),
             tokens=tokens,
             proposals=proposals,
-            keypoint_maps=maps,
+            heatmaps=maps,
         )
 
     def maps(
         self, proposals: TokenProposals, stride4: Tensor, valid_ratios: Tensor
-    ) -> KeypointMapPrediction | None:
-        """The keypoint maps, if the network has any; arguments as in `KeypointMaps.forward`."""
-        if self.keypoint_maps is None:
+    ) -> HeatmapPrediction | None:
+        """The heatmaps, if the network has any; arguments as in `KeypointHeatmaps.forward`."""
+        if self.heatmaps is None:
             return None
-        out: KeypointMapPrediction = self.keypoint_maps(proposals, stride4, valid_ratios)
+        out: HeatmapPrediction = self.heatmaps(proposals, stride4, valid_ratios)
         return out
 
     def propose(

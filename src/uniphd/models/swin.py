@@ -1,7 +1,8 @@
-"""Swin's window attention as Microsoft trained it: zero-pad first, then shift cyclically.
+"""Swin's padding as Microsoft trained it.
 
-timm's block shifts first and pads afterwards, which differs on every map that is not a multiple of
-the window. The parameters are the same, so only the attention step is replaced.
+Images are zero-padded to whole patches. Maps are zero-padded to whole windows first and shifted
+cyclically then: timm's block shifts first and pads afterwards, which differs on every map that is
+not a multiple of the window. The parameters are the same.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.swin_transformer import SwinTransformerBlock, window_partition, window_reverse
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,16 +56,20 @@ class PadThenShiftBlock(SwinTransformerBlock):
         return torch.cat(attended)
 
 
-def use_official_window_order(model: nn.Module) -> None:
-    """Turn every Swin block of a timm model (built with `always_partition=True`) into ours.
+def pad_as_official(model: nn.Module) -> bool:
+    """Turn a timm Swin (built with `always_partition=True`) into ours; False for another model.
 
-    The class is exchanged rather than a method patched, so that copies of the model (an EMA, a
-    pickle) keep the behaviour.
+    The blocks' class is exchanged rather than a method patched, so that copies of the model (an
+    EMA, a pickle) keep the behaviour.
     """
-    for module in model.modules():
-        if isinstance(module, SwinTransformerBlock):
-            module.__class__ = PadThenShiftBlock
-            module.attn.fused_attn = True
+    blocks = [part for part in model.modules() if isinstance(part, SwinTransformerBlock)]
+    for block in blocks:
+        block.__class__ = PadThenShiftBlock
+        block.attn.fused_attn = True
+    for part in model.modules():
+        if blocks and isinstance(part, PatchEmbed):
+            part.dynamic_img_pad = True
+    return bool(blocks)
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,7 @@ from uniphd.models.channel_mapper import ChannelMapper
 from uniphd.models.decoder import PoseDecoder
 from uniphd.models.encoder import DeformableEncoder
 from uniphd.models.fusion import NoFusion, ProductFusion, PromptFusion
-from uniphd.models.heads import PERSON, PredictionHeads
+from uniphd.models.heads import PredictionHeads
 from uniphd.models.mask_head import MaskHead, sum_levels
 from uniphd.models.outputs import (
     FusedFeatures,
@@ -33,9 +33,9 @@ from uniphd.models.outputs import (
 from uniphd.models.position import sine_position_2d
 from uniphd.models.prompt_encoder import PromptEncoder
 from uniphd.models.query_selection import QuerySelection
-from uniphd.models.rescoring import GroundingEvidence
+from uniphd.models.rescoring import GroundingRescoring
 from uniphd.prompts import PromptBatch
-from uniphd.structures import Captions, Size
+from uniphd.structures import PERSON, Captions, Size
 
 
 class UniPHD(nn.Module):
@@ -51,11 +51,11 @@ class UniPHD(nn.Module):
         decoder: query groups x memory -> refined groups.
         heads: groups -> class, box, keypoints, visibility, one head per decoder layer.
         mask_head: groups x memory -> masks, on request.
-        evidence: grounding over an answer's own mask -> more of its class logit; None, as in the
-            paper, for nothing.
+        rescoring: grounding over a query's own mask -> what to add to its class logit; None, as in
+            the paper, for nothing.
 
     Raises:
-        ConfigError: the evidence needs grounding logits that the fusion does not make, or levels
+        ConfigError: the rescoring needs grounding logits that the fusion does not make, or levels
             that the neck does not have.
     """
 
@@ -70,11 +70,11 @@ class UniPHD(nn.Module):
         decoder: PoseDecoder,
         heads: PredictionHeads,
         mask_head: MaskHead,
-        evidence: GroundingEvidence | None = None,
+        rescoring: GroundingRescoring | None = None,
     ) -> None:
         super().__init__()
-        if evidence is not None:
-            _require_evidence(evidence, fusion, neck)
+        if rescoring is not None:
+            _require_rescoring(rescoring, fusion, neck)
         self.backbone = backbone
         self.prompt_encoder = prompt_encoder
         self.neck = neck
@@ -84,7 +84,7 @@ class UniPHD(nn.Module):
         self.decoder = decoder
         self.heads = heads
         self.mask_head = mask_head
-        self.evidence = evidence
+        self.rescoring = rescoring
 
     def forward(
         self,
@@ -98,7 +98,7 @@ class UniPHD(nn.Module):
         """Predict the referred person of every prompt.
 
         Args:
-            images: (P, 3, H, W) normalised, zero on padding; H and W multiples of 16.
+            images: (P, 3, H, W) RGB, uint8 or float in [0, 1]; H and W at least 32.
             padding_mask: (P, H, W) bool, True on padding.
             sizes: B times the (h, w) inside the canvas of the prompt's image.
             prompts: B prompts.
@@ -119,7 +119,7 @@ class UniPHD(nn.Module):
             fused.padding,
             fused.shapes,
             fused.valid_ratios,
-            fused.summary,
+            fused.global_embedding,
             fused.stride4,
         )
         layers = self.decoder(
@@ -133,9 +133,9 @@ class UniPHD(nn.Module):
         )
         mask_memory = sum_levels(unflatten_levels(memory, fused.shapes)[:3])
         mask_features = MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.sizes)
-        if self.evidence is not None and fused.grounding is not None:
+        if self.rescoring is not None and fused.grounding is not None:
             layers = [
-                self._weigh(self.evidence, layer, fused.grounding, mask_features)
+                self._rescore(self.rescoring, layer, fused.grounding, mask_features)
                 for layer in layers
             ]
         return Predictions(
@@ -144,7 +144,7 @@ class UniPHD(nn.Module):
             mask_features=mask_features,
             proposals=selection.proposals,
             grounding=fused.grounding,
-            keypoint_maps=selection.keypoint_maps,
+            heatmaps=selection.heatmaps,
         )
 
     def fuse(
@@ -158,6 +158,7 @@ class UniPHD(nn.Module):
     ) -> FusedFeatures:
         """The first half of `forward`, up to the encoder; arguments and errors are the same."""
         rows = _image_rows(image_index, len(images), len(prompts), len(sizes), images.device)
+        images, padding_mask = self.backbone.prepare(images, padding_mask)
         canvas = (images.shape[-2], images.shape[-1])
         stride4, stride8, stride16, stride32 = self.backbone(images)
         levels = self.neck([stride8, stride16, stride32])
@@ -184,25 +185,25 @@ class UniPHD(nn.Module):
             padding=padding,
             valid_ratios=_pick(valid_ratios, rows),
             shapes=shapes,
-            summary=prompt.summary,
+            global_embedding=prompt.summary,
             stride8=_pick(stride8, rows),
             stride4=_pick(stride4, rows),
             sizes=sizes,
             grounding=grounding,
         )
 
-    def _weigh(
+    def _rescore(
         self,
-        evidence: GroundingEvidence,
+        rescoring: GroundingRescoring,
         layer: LayerPrediction,
         grounding: GroundingPrediction,
         features: MaskFeatures,
     ) -> LayerPrediction:
-        """Add what the grounding says about a layer's answers to their class logits."""
+        """Add what the grounding says about a layer's queries to their class logits."""
         coarse = self.mask_head.coarse(features, layer.embedding, layer.centre)
-        cover = self.mask_head.cover(coarse.detach())  # masks have a loss of their own
+        occupancy = self.mask_head.occupancy(coarse.detach())  # masks have a loss of their own
         logits = layer.logits.clone()
-        logits[..., PERSON] += evidence(grounding, cover).to(logits.dtype)
+        logits[..., PERSON] += rescoring(grounding, occupancy).to(logits.dtype)
         return replace(layer, logits=logits, coarse_masks=coarse)
 
     def _ground(
@@ -231,18 +232,18 @@ class UniPHD(nn.Module):
         )
 
 
-def _require_evidence(
-    evidence: GroundingEvidence, fusion: PromptFusion | NoFusion, neck: ChannelMapper
+def _require_rescoring(
+    rescoring: GroundingRescoring, fusion: PromptFusion | NoFusion, neck: ChannelMapper
 ) -> None:
-    """Raise ConfigError where the evidence has nothing to read."""
+    """Raise ConfigError where the rescoring has nothing to read."""
     if not fusion.gives_grounding:
         raise ConfigError(
-            f"model.evidence needs grounding logits, which {type(fusion).__name__} does not make; "
-            "use fusion=product or model.evidence=null."
+            f"model.rescoring needs grounding logits, which {type(fusion).__name__} does not make; "
+            "use fusion=product or model.rescoring=null."
         )
-    if max(evidence.levels) >= len(neck.levels):
+    if max(rescoring.levels) >= len(neck.levels):
         raise ConfigError(
-            f"model.evidence.levels is {list(evidence.levels)}, but the network has the levels 0 "
+            f"model.rescoring.levels is {list(rescoring.levels)}, but the network has the levels 0 "
             f"to {len(neck.levels) - 1} (sizes.num_levels)."
         )
 

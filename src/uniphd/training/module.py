@@ -24,7 +24,7 @@ from uniphd.losses.auxiliary.heatmaps import KeypointMapLoss
 from uniphd.losses.criterion import SetCriterion
 from uniphd.losses.targets import count_instances
 from uniphd.metrics.evaluator import RefHumanEvaluator
-from uniphd.models.outputs import GroundingPrediction, KeypointMapPrediction, TokenProposals
+from uniphd.models.outputs import GroundingPrediction, HeatmapPrediction, TokenProposals
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import PromptKind
 from uniphd.structures import Batch
@@ -93,7 +93,7 @@ class RefHumanModule(LightningModule):
                 f"The grounding loss needs a fusion that gives grounding logits, which "
                 f"{type(model.fusion).__name__} does not; use fusion=product or grounding=none."
             )
-        if keypoint_maps is not None and model.query_selection.keypoint_maps is None:
+        if keypoint_maps is not None and model.query_selection.heatmaps is None:
             raise ConfigError(
                 "The loss of keypoint maps needs a network with maps; choose both with "
                 "keypoint_maps=cells, or neither with keypoint_maps=none."
@@ -138,7 +138,7 @@ class RefHumanModule(LightningModule):
         if self.grounding is not None and self.grounding.weight:
             losses["grounding"] = _grounding_loss(self.grounding, predictions.grounding, batch)
             total = total + self.grounding.weight * losses["grounding"]
-        dense = self._dense_losses(predictions.proposals, predictions.keypoint_maps, batch, people)
+        dense = self._dense_losses(predictions.proposals, predictions.heatmaps, batch, people)
         losses |= {**dense, "loss": total + self._weighted(dense)}
         return losses, {"non_finite_costs": result.non_finite_costs}
 
@@ -161,7 +161,7 @@ class RefHumanModule(LightningModule):
     def _dense_losses(
         self,
         proposals: TokenProposals,
-        maps: KeypointMapPrediction | None,
+        maps: HeatmapPrediction | None,
         batch: Batch,
         people: int,
     ) -> dict[str, Tensor]:

@@ -11,20 +11,20 @@ from torch.nn import functional as F
 from tests.losses.conftest import MakeTarget
 from uniphd.errors import ConfigError
 from uniphd.losses.auxiliary.heatmaps import KeypointMapLoss
-from uniphd.models.outputs import KeypointMapPrediction
+from uniphd.models.outputs import HeatmapPrediction
 from uniphd.structures import Target
 
 SHAPE = (8, 12)
 K = 17
 
 
-def prediction(logits: torch.Tensor, columns: int = 12, rows: int = 8) -> KeypointMapPrediction:
+def prediction(logits: torch.Tensor, columns: int = 12, rows: int = 8) -> HeatmapPrediction:
     """Maps (B, K, 8, 12) of images that cover the first rows and columns."""
     y, x = torch.meshgrid(torch.arange(8), torch.arange(12), indexing="ij")
     centres = torch.stack([(x + 0.5) / columns, (y + 0.5) / rows], dim=-1).flatten(0, 1)
     outside = (centres > 1).any(-1)
     batch = len(logits)
-    return KeypointMapPrediction(
+    return HeatmapPrediction(
         logits.flatten(2).masked_fill(outside, -math.inf),
         centres.expand(batch, -1, -1),
         torch.tensor([[columns, rows]]).float().expand(batch, -1),
@@ -44,7 +44,7 @@ def wanted(x: float, y: float, columns: int = 12, rows: int = 8) -> torch.Tensor
     return share
 
 
-def by_loops(maps: KeypointMapPrediction, targets: list[Target], columns: int, rows: int) -> float:
+def by_loops(maps: HeatmapPrediction, targets: list[Target], columns: int, rows: int) -> float:
     total = 0.0
     for image, target in enumerate(targets):
         for person in range(len(target)):

@@ -20,7 +20,7 @@ from uniphd.errors import ConfigError
 from uniphd.losses.precision import at_least_float32
 from uniphd.losses.targets import stack_masks
 from uniphd.models.outputs import GroundingPrediction
-from uniphd.models.rescoring import region_score
+from uniphd.models.rescoring import log_sum_exp_pooling
 from uniphd.structures import Size, Target
 
 _SMOOTH = 1.0  # keeps the dice ratio defined where nobody covers a token, as for masks
@@ -35,8 +35,8 @@ class GroundingLoss:
 
     Most tokens are background, which says little about who is meant. The choice does: the people
     of a batch whose prompts share an image are candidates, a candidate's score is that of their
-    mask (`region_score`), and the loss is the cross-entropy of the referred one. It needs batches
-    that hold several people of one image (`data.group_by_image=true`), else it is 0.
+    mask (`log_sum_exp_pooling`), and the loss is the cross-entropy of the referred one. It needs
+    batches that hold several people of one image (`data.group_by_image=true`), else it is 0.
 
     Attributes:
         warmup_steps: optimizer steps at the start of a run in which only this loss is trained.
@@ -142,7 +142,7 @@ def choice_loss(logits: Tensor, rows: Tensor, covered: Tensor, shared: Tensor) -
         covered: (B, s) share of every cell that a prompt's person covers.
         shared: (B, B) bool, whether two prompts share their image.
     """
-    scores = region_score(logits, covered)
+    scores = log_sum_exp_pooling(logits, covered)
     same_person = (covered.unsqueeze(1) == covered).all(-1)
     same_person.fill_diagonal_(False)
     candidates = shared & ~same_person

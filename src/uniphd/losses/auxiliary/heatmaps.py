@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uniphd.errors import ConfigError
 from uniphd.losses.targets import stack_targets
-from uniphd.models.outputs import KeypointMapPrediction
+from uniphd.models.outputs import HeatmapPrediction
 from uniphd.structures import Target
 
 _EPS = 1e-6  # nobody labelled: the mean is 0
@@ -42,7 +42,7 @@ class KeypointMapLoss:
 
     def __call__(
         self,
-        prediction: KeypointMapPrediction,
+        prediction: HeatmapPrediction,
         targets: Sequence[Target],
         num_instances: float | Tensor,
     ) -> Tensor:

@@ -7,7 +7,7 @@ the expected value is multiplied by that number and our weight divided by it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from parity.comparison import Comparison
+from uniphd.keypoints import OKS_SIGMAS
 from uniphd.losses.criterion import LOSS_NAMES, MatchedMasks, SetCriterion
-from uniphd.losses.keypoints import oks_loss
+from uniphd.losses.keypoints import keypoint_variance, oks_loss
 from uniphd.losses.matcher import HungarianMatcher, Match
+from uniphd.losses.predictions import StackedPredictions
 from uniphd.losses.targets import stack_masks, stack_targets
-from uniphd.models.outputs import LayerPrediction
 from uniphd.structures import Target
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -39,31 +40,32 @@ _OFFICIAL_NAMES = {
 }
 
 
+_INPUTS = tuple(
+    f"pred_{name}"
+    for name in ("logits", "boxes", "keypoints", "keypoints_visi", "masks", "masks_low")
+)
+
+
 def check_losses(npz: Arrays) -> list[Comparison]:
     """Every loss, the weighted total and its gradients for given pairs of queries and people."""
     instances = float(npz["in_num_boxes"])
-    targets = _targets(npz)
-    stacked = stack_targets(targets)
     criterion = SetCriterion(HungarianMatcher(), _weights(npz, instances), aux_masks=True)
-    main = _Output(npz, "in_", npz["in_indices_src"], targets)
-    outputs = {"final": main}
-    for i, indices in enumerate(npz["in_aux_indices_src"]):
-        outputs[f"layer{i}"] = _Output(npz, f"in_aux{i}_", indices, targets)
-    losses = {
-        f"{name}/{loss}": value
-        for name, output in outputs.items()
-        for loss, value in criterion.matched_losses(
-            output.prediction, stacked, output.match, instances, output.masks
-        ).items()
-    }
+    layers = ["in_", *(f"in_aux{i}_" for i in range(len(npz["in_aux_indices_src"])))]
+    inputs = [
+        {name: torch.from_numpy(npz[prefix + name]).requires_grad_() for name in _INPUTS}
+        for prefix in layers
+    ]
+    outputs, match, masks = _outputs(npz, inputs)
+    targets = stack_targets(_targets(npz), criterion.sigmas)
+    losses = criterion.matched_losses(outputs, targets, match, instances, masks)
     total = criterion.weighted_total(losses)
     total.backward()
     return [
-        *_compare_values(npz, losses, instances),
+        *_compare_values(npz, outputs.names, losses, instances),
         Comparison("weighted total", total, npz["out_full_weighted_total"], 1e-4),
         *(
-            Comparison(f"gradient of {name}", actual, npz[f"out_grad_{name}"], _ATOL, _RTOL)
-            for name, actual in main.gradients().items()
+            Comparison(f"gradient of {name}", value.grad, npz[f"out_grad_{name}"], _ATOL, _RTOL)
+            for name, value in inputs[0].items()
         ),
     ]
 
@@ -72,7 +74,8 @@ def check_oks_loss(npz: Arrays) -> list[Comparison]:
     """The OKS loss alone and its gradient, nobody visible and far away included."""
     predicted = torch.from_numpy(npz["pred"]).requires_grad_()
     target, visibility, area = (torch.from_numpy(npz[name]) for name in ("target", "valid", "area"))
-    loss = oks_loss(_points(predicted), _points(target), visibility, area)
+    variance = keypoint_variance(area, torch.tensor(OKS_SIGMAS))
+    loss = oks_loss(_points(predicted), _points(target), visibility, variance)
     loss.sum().backward()
     return [
         Comparison("loss", loss, npz["out_loss"], 1e-6),
@@ -80,60 +83,49 @@ def check_oks_loss(npz: Arrays) -> list[Comparison]:
     ]
 
 
-class _Output:
-    """One output of the network with its pairs, its inputs kept for their gradients."""
-
-    def __init__(
-        self, npz: Arrays, prefix: str, queries: np.ndarray[Any, Any], targets: list[Target]
-    ) -> None:
-        names = ("logits", "boxes", "keypoints", "keypoints_visi", "masks", "masks_low")
-        self.inputs = {
-            f"pred_{name}": torch.from_numpy(npz[f"{prefix}pred_{name}"]).requires_grad_()
-            for name in names
-        }
-        logits = self.inputs["pred_logits"]
-        images, people = np.nonzero(np.ones_like(queries))
-        self.match = Match(
-            image=torch.from_numpy(images),
-            query=torch.from_numpy(queries.flatten()),
-            person=torch.from_numpy(people),
-            non_finite=torch.tensor(0),
-        )
-        unused = logits.new_zeros((*logits.shape[:2], 2))
-        self.prediction = LayerPrediction(
-            logits=logits,
-            boxes=self.inputs["pred_boxes"],
-            keypoints=_points(self.inputs["pred_keypoints"]),
-            visibility_logits=self.inputs["pred_keypoints_visi"],
-            embedding=unused,
-            centre=unused,
-        )
-        full, low = self.inputs["pred_masks"], self.inputs["pred_masks_low"]
-        canvas = stack_masks(targets, (full.shape[-2], full.shape[-1]))
-        self.masks = MatchedMasks(
-            logits=full[self.match.image, self.match.person],
-            low_logits=low[self.match.image, self.match.person],
-            target=canvas[self.match.image, self.match.person],
-        )
-
-    def gradients(self) -> dict[str, Tensor | None]:
-        return {name: tensor.grad for name, tensor in self.inputs.items()}
+def _outputs(
+    npz: Arrays, inputs: list[dict[str, Tensor]]
+) -> tuple[StackedPredictions, Match, MatchedMasks]:
+    """The layers side by side, their pairs and their matched queries' masks."""
+    values = {name: torch.stack([layer[name] for layer in inputs]) for name in _INPUTS}
+    outputs = StackedPredictions(
+        names=("final", *(f"layer{i}" for i in range(len(inputs) - 1))),
+        logits=values["pred_logits"],
+        keypoints=_points(values["pred_keypoints"]),
+        boxes=values["pred_boxes"],
+        visibility_logits=values["pred_keypoints_visi"],
+    )
+    queries = np.stack([npz["in_indices_src"], *npz["in_aux_indices_src"]])
+    images, people = np.nonzero(np.ones_like(queries[0]))
+    canvas = values["pred_masks"].shape[-2:]
+    truth = stack_masks(_targets(npz), (canvas[0], canvas[1]))
+    match = Match(
+        image=torch.from_numpy(images),
+        query=torch.from_numpy(queries).flatten(1),
+        person=torch.from_numpy(people).expand(len(inputs), -1),
+        shape=(*outputs.logits.shape[:3], truth.shape[1]),
+        non_finite=torch.tensor(0),
+    )
+    # The stored masks are those of the matched queries.
+    full, low = (values[name][:, images, people] for name in ("pred_masks", "pred_masks_low"))
+    return outputs, match, MatchedMasks(full, low, match.people(truth, len(inputs)))
 
 
 def _compare_values(
-    npz: Arrays, losses: Mapping[str, Tensor], instances: float
+    npz: Arrays, outputs: Sequence[str], losses: Mapping[str, Tensor], instances: float
 ) -> list[Comparison]:
     comparisons = []
-    for name, value in losses.items():
-        output, _, loss = name.partition("/")
+    for loss, values in losses.items():
         factor = instances if loss == "visibility" else 1.0
-        suffix = "" if output == "final" else f"_{output.removeprefix('layer')}"
-        keys = [f"out_full_{_OFFICIAL_NAMES[loss]}{suffix}"]
-        if output == "final":
-            keys.append(f"out_single_{_OFFICIAL_NAMES[loss]}")
-        comparisons += [
-            Comparison(f"{name} ({k})", value, npz[k] * factor, _ATOL, _RTOL) for k in keys
-        ]
+        for output, value in zip(outputs, values, strict=True):
+            suffix = "" if output == "final" else f"_{output.removeprefix('layer')}"
+            keys = [f"out_full_{_OFFICIAL_NAMES[loss]}{suffix}"]
+            if output == "final":
+                keys.append(f"out_single_{_OFFICIAL_NAMES[loss]}")
+            comparisons += [
+                Comparison(f"{output}/{loss} ({k})", value, npz[k] * factor, _ATOL, _RTOL)
+                for k in keys
+            ]
     return comparisons
 
 

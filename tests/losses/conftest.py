@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from uniphd.models.outputs import (
     LayerPrediction,
@@ -20,6 +22,30 @@ CANVAS = (32, 48)
 
 MakeTarget = Callable[..., Target]
 MakeLayer = Callable[..., LayerPrediction]
+MakePredictions = Callable[..., Predictions]
+
+
+class FakeMaskHead(nn.Module):
+    """A mask head with the real one's shapes that remembers what it was asked."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(channels, 16)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.asked: list[int] = []
+        self.refined: list[int] = []
+
+    def coarse(self, features: MaskFeatures, embedding: Tensor, centre: Tensor) -> Tensor:
+        self.asked.append(embedding.shape[1])
+        maps = self.project(embedding) + centre.sum(-1, keepdim=True)
+        return maps[..., None, None].expand(*maps.shape, *features.memory.shape[-2:])
+
+    def low_resolution(self, coarse: Tensor) -> Tensor:
+        return F.pixel_shuffle(coarse, 4).squeeze(2)
+
+    def refine(self, features: MaskFeatures, coarse: Tensor) -> Tensor:
+        self.refined.append(coarse.shape[1])
+        return F.interpolate(self.scale * self.low_resolution(coarse), scale_factor=2)
 
 
 @pytest.fixture
@@ -71,12 +97,12 @@ def make_layer(generator: torch.Generator) -> MakeLayer:
 
 
 @pytest.fixture
-def make_predictions(make_layer: MakeLayer) -> Callable[..., Predictions]:
-    def make(images: int, layers: int = 3) -> Predictions:
+def make_predictions(make_layer: MakeLayer) -> MakePredictions:
+    def make(images: int, layers: int = 3, queries: int = QUERIES) -> Predictions:
         height, width = CANVAS
-        first = make_layer(images)
+        first = make_layer(images, queries)
         return Predictions(
-            layers=tuple(make_layer(images) for _ in range(layers)),
+            layers=tuple(make_layer(images, queries) for _ in range(layers)),
             selection=SelectionPrediction(first.logits, first.keypoints),
             mask_features=MaskFeatures(
                 memory=torch.zeros(images, CHANNELS, height // 8, width // 8),
@@ -93,3 +119,9 @@ def make_predictions(make_layer: MakeLayer) -> Callable[..., Predictions]:
         )
 
     return make
+
+
+@pytest.fixture
+def mask_head() -> FakeMaskHead:
+    torch.manual_seed(0)
+    return FakeMaskHead(channels=8)

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from tests.losses.conftest import FakeMaskHead, MakePredictions, MakeTarget
 from uniphd.errors import ConfigError
 from uniphd.losses.criterion import (
     LOSS_NAMES,
@@ -16,47 +14,11 @@ from uniphd.losses.criterion import (
     CriterionResult,
     SetCriterion,
 )
-from uniphd.losses.masks import dice_loss
 from uniphd.losses.matcher import HungarianMatcher
-from uniphd.losses.targets import stack_masks, stack_targets
-from uniphd.models.outputs import LayerPrediction, MaskFeatures, Predictions
-from uniphd.structures import Target
-
-MakeTarget = Callable[..., Target]
-MakePredictions = Callable[..., Predictions]
+from uniphd.models.outputs import LayerPrediction
 
 NO_MASKS = {name: w for name, w in OFFICIAL_WEIGHTS.items() if name not in MASK_LOSSES}
 COMMON = {"class", "keypoints", "oks"}
-MASKS_ONLY = HungarianMatcher(0, 0, 0, 0, 0, mask_cost=1, dice_cost=1)
-
-
-class FakeMaskHead(nn.Module):
-    """A mask head with the real one's shapes that remembers what it was asked."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(channels, 16)
-        self.scale = nn.Parameter(torch.ones(()))
-        self.asked: list[int] = []
-        self.refined: list[int] = []
-
-    def coarse(self, features: MaskFeatures, embedding: Tensor, centre: Tensor) -> Tensor:
-        self.asked.append(embedding.shape[1])
-        maps = self.project(embedding) + centre.sum(-1, keepdim=True)
-        return maps[..., None, None].expand(*maps.shape, *features.memory.shape[-2:])
-
-    def low_resolution(self, coarse: Tensor) -> Tensor:
-        return F.pixel_shuffle(coarse, 4).squeeze(2)
-
-    def refine(self, features: MaskFeatures, coarse: Tensor) -> Tensor:
-        self.refined.append(coarse.shape[1])
-        return F.interpolate(self.scale * self.low_resolution(coarse), scale_factor=2)
-
-
-@pytest.fixture
-def mask_head() -> FakeMaskHead:
-    torch.manual_seed(0)
-    return FakeMaskHead(channels=8)
 
 
 def _criterion(weights: dict[str, float] | None = None, aux_masks: bool = False) -> SetCriterion:
@@ -86,7 +48,8 @@ def test_aux_masks_supervise_every_layer(
 ) -> None:
     result = _criterion(aux_masks=True)(make_predictions(1), (make_target(2),), mask_head, 2)
     assert _names(result, "layer0") == _names(result, "layer1") == set(LOSS_NAMES)
-    assert mask_head.refined == [2, 2, 2]
+    assert mask_head.asked == [3 * 6]
+    assert mask_head.refined == [3 * 2]
 
 
 def test_total_is_the_weighted_sum(
@@ -137,60 +100,6 @@ def test_only_matched_queries_are_pulled(
     grad = predictions.final.boxes.grad
     assert grad is not None
     assert (grad[0].abs().sum(-1) > 0).sum() == 2
-
-
-def test_uneven_batch_refines_the_right_masks(
-    make_predictions: MakePredictions, make_target: MakeTarget, mask_head: FakeMaskHead
-) -> None:
-    predictions = make_predictions(3, layers=1)
-    targets = (make_target(2, (24, 40)), make_target(0), make_target(1))
-    criterion = SetCriterion(MASKS_ONLY, {"dice": 1.0, "dice_low": 1.0})
-    result = criterion(predictions, targets, mask_head, 1)
-    # The same by hand: all queries refined, pairs taken, masks padded to the canvas.
-    features, final = predictions.mask_features, predictions.final
-    coarse = mask_head.coarse(features, final.embedding, final.centre)
-    full, low = mask_head.refine(features, coarse), mask_head.low_resolution(coarse)
-    total = torch.zeros(())
-    for image, target in enumerate(targets):
-        alone = _only(predictions, image)
-        match = _match_alone(alone, target, low[image : image + 1])
-        height, width = target.masks.shape[-2:]
-        masks = F.pad(target.masks, (0, 48 - width, 0, 32 - height))
-        for query, person in match:
-            total = total + dice_loss(full[image, query], masks[person])
-            total = total + dice_loss(low[image, query], masks[person, 1::2, 1::2])
-    torch.testing.assert_close(result.total, total)
-
-
-def test_coarse_masks_that_the_network_made_are_not_made_again(
-    make_predictions: MakePredictions, make_target: MakeTarget, mask_head: FakeMaskHead
-) -> None:
-    predictions, targets = make_predictions(2, layers=1), (make_target(2), make_target(1))
-    final = predictions.final
-    plain = _criterion()(predictions, targets, mask_head, 3)
-    plain.total.backward()
-    grad = mask_head.project.weight.grad
-    mask_head.zero_grad()
-    coarse = mask_head.coarse(predictions.mask_features, final.embedding, final.centre)
-    mask_head.asked.clear()
-    carrying = replace(predictions, layers=(replace(final, coarse_masks=coarse),))
-    result = _criterion()(carrying, targets, mask_head, 3)
-    result.total.backward()
-    assert mask_head.asked == []
-    torch.testing.assert_close(result.losses, plain.losses)
-    torch.testing.assert_close(mask_head.project.weight.grad, grad)
-
-
-def _only(predictions: Predictions, image: int) -> LayerPrediction:
-    final = predictions.final
-    tensors = {n: v for n, v in vars(final).items() if v is not None}
-    return replace(final, **{n: v[image : image + 1] for n, v in tensors.items()})
-
-
-def _match_alone(layer: LayerPrediction, target: Target, low: Tensor) -> list[tuple[int, int]]:
-    masks = stack_masks([target], (32, 48))[..., 1::2, 1::2]
-    match = MASKS_ONLY(layer, stack_targets([target]), low, masks)
-    return list(zip(match.query.tolist(), match.person.tolist(), strict=True))
 
 
 def test_nobody_in_the_batch_is_a_finite_loss_with_gradients_everywhere(

@@ -13,12 +13,15 @@ MakeTarget = Callable[..., Target]
 
 def test_targets_side_by_side(make_target: MakeTarget) -> None:
     targets = [make_target(1), make_target(3), make_target(0)]
-    stacked = stack_targets(targets)
+    sigmas = torch.linspace(0.02, 0.1, 17)
+    stacked = stack_targets(targets, sigmas)
     assert stacked.counts == (1, 3, 0)
     assert stacked.keypoints.shape == (3, 3, 17, 2)
     for i, target in enumerate(targets):
-        for name in ("labels", "boxes", "keypoints", "visibility", "area"):
+        for name in ("labels", "boxes", "keypoints", "visibility"):
             assert torch.equal(getattr(stacked, name)[i, : len(target)], getattr(target, name))
+        variance = target.area[:, None] * 4 * sigmas**2
+        torch.testing.assert_close(stacked.variance[i, : len(target)], variance)
 
 
 def test_masks_lie_top_left_on_an_empty_canvas(make_target: MakeTarget) -> None:

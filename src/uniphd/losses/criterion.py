@@ -1,6 +1,7 @@
 """The training loss: every output of the network against the people annotated in the batch.
 
-Shapes: B images, Q queries, N people at most in one image, M matched pairs, H x W padded canvas.
+Shapes: O supervised outputs, the first L of them decoder layers, B images, Q queries, N people at
+most in one image, M matched pairs of an output, K keypoints, H x W padded canvas.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from uniphd.errors import ConfigError
+from uniphd.keypoints import OKS_SIGMAS
 from uniphd.losses.boxes import box_l1_loss, giou_loss
 from uniphd.losses.focal import class_loss
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss, visibility_loss
 from uniphd.losses.masks import dice_loss, half_resolution, mask_focal_loss
-from uniphd.losses.matcher import HungarianMatcher, Match
+from uniphd.losses.matcher import HungarianMatcher, Match, take
 from uniphd.losses.precision import without_autocast
+from uniphd.losses.predictions import StackedPredictions, stack_predictions
 from uniphd.losses.targets import StackedTargets, stack_masks, stack_targets
-from uniphd.models.outputs import LayerPrediction, MaskFeatures, Predictions, SelectionPrediction
+from uniphd.models.outputs import MaskFeatures, Predictions
 from uniphd.structures import Target
 
 MASK_LOSSES = ("mask", "dice", "mask_low", "dice_low")
@@ -52,12 +55,12 @@ class MaskHead(Protocol):
 
 @dataclass(frozen=True)
 class MatchedMasks:
-    """Mask logits of the matched queries and what they shall be.
+    """Mask logits of the first S outputs' matched queries and what they shall be.
 
     Attributes:
-        logits: (M, H, W).
-        low_logits: (M, H / 2, W / 2).
-        target: (M, H, W) bool, zero on padding.
+        logits: (S, M, H, W).
+        low_logits: (S, M, H / 2, W / 2).
+        target: (S, M, H, W) bool, zero on padding.
     """
 
     logits: Tensor
@@ -91,6 +94,7 @@ class SetCriterion(nn.Module):
         weights: weight per name in `LOSS_NAMES`; a loss of weight 0, or without one, is dropped.
             Without mask weights the mask head is never called.
         aux_masks: also supervise the masks of the layers before the last.
+        sigmas: OKS constants of the keypoints.
 
     Raises:
         ConfigError: a weight is negative or belongs to no loss, or all are 0.
@@ -101,6 +105,7 @@ class SetCriterion(nn.Module):
         matcher: HungarianMatcher,
         weights: Mapping[str, float] = OFFICIAL_WEIGHTS,
         aux_masks: bool = False,
+        sigmas: Sequence[float] = OKS_SIGMAS,
     ) -> None:
         super().__init__()
         if unknown := sorted(set(weights) - set(LOSS_NAMES)):
@@ -113,6 +118,8 @@ class SetCriterion(nn.Module):
         self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self.aux_masks = aux_masks
         self.uses_masks = any(name in self.weights for name in MASK_LOSSES)
+        self.sigmas: Tensor
+        self.register_buffer("sigmas", torch.tensor(sigmas), persistent=False)
 
     def forward(
         self,
@@ -136,128 +143,145 @@ class SetCriterion(nn.Module):
             raise ConfigError(
                 "the model has no mask head but the mask losses have weights; use loss=no_mask."
             )
-        stacked = stack_targets(targets)
-        *earlier, final = predictions.layers
-        outputs: dict[str, LayerPrediction | SelectionPrediction] = {
-            "final": final,
-            **{f"layer{i}": layer for i, layer in enumerate(earlier)},
-            "selection": predictions.selection,
-        }
-        losses: dict[str, Tensor] = {}
-        non_finite: list[Tensor] = []
-        for name, output in outputs.items():
-            masks: MatchedMasks | None = None
-            supervise_masks = self.uses_masks and (output is final or self.aux_masks)
-            if mask_head is not None and supervise_masks and isinstance(output, LayerPrediction):
-                match, masks = _match_with_masks(
-                    self.matcher, output, predictions.mask_features, mask_head, targets, stacked
-                )
-            else:
-                match = self.matcher(output, stacked)
-            matched = self.matched_losses(output, stacked, match, num_instances, masks)
-            losses |= {f"{name}/{loss}": value for loss, value in matched.items()}
-            non_finite.append(match.non_finite)
+        stacked = stack_targets(targets, self.sigmas)
+        outputs = stack_predictions(predictions)
+        masks: MatchedMasks | None = None
+        if mask_head is not None and self.uses_masks:
+            match, masks = self._match_with_masks(predictions, outputs, mask_head, targets, stacked)
+        else:
+            match = self.matcher(outputs, stacked)
+        losses = self.matched_losses(outputs, stacked, match, num_instances, masks)
         return CriterionResult(
             total=self.weighted_total(losses),
-            losses={name: value.detach() for name, value in losses.items()},
-            non_finite_costs=torch.stack(non_finite).sum(),
+            losses={
+                f"{output}/{name}": value
+                for name, values in losses.items()
+                for output, value in zip(outputs.names, values.detach().unbind(), strict=False)
+            },
+            non_finite_costs=match.non_finite,
         )
 
     def matched_losses(
         self,
-        output: LayerPrediction | SelectionPrediction,
+        outputs: StackedPredictions,
         targets: StackedTargets,
         match: Match,
         num_instances: float | Tensor,
         masks: MatchedMasks | None = None,
     ) -> dict[str, Tensor]:
-        """Unweighted losses of one output for given pairs; the names that have a weight.
+        """Unweighted losses for given pairs by name, those that have a weight.
+
+        A loss has an entry for each of the first outputs: of all O, of the L layers, or of those
+        whose masks are supervised.
 
         Args:
-            output: a decoder layer's prediction, or the encoder's selection.
+            outputs: decoder layers and the encoder's selection.
             targets: the batch's people.
-            match: which query answers for whom.
+            match: which queries answer for whom.
             num_instances: divisor of every sum; the visibility loss is a mean.
             masks: the matched queries' masks, where they are supervised.
         """
-        with without_autocast(output.logits.device):
-            losses = _common_losses(output, targets, match)
-            if isinstance(output, LayerPrediction):
-                losses |= _box_losses(output, targets, match)
+        with without_autocast(outputs.logits.device):
+            sums = _common_losses(outputs, targets, match) | _box_losses(outputs, targets, match)
             if masks is not None:
-                losses |= _mask_losses(masks)
-            losses = {name: value.sum() / num_instances for name, value in losses.items()}
-            if isinstance(output, LayerPrediction):
-                losses["visibility"] = visibility_loss(
-                    output.visibility_logits[match.image, match.query],
-                    targets.visibility[match.image, match.person],
-                )
+                sums |= _mask_losses(masks)
+            losses = {name: value / num_instances for name, value in sums.items()}
+            losses["visibility"] = visibility_loss(
+                match.queries(outputs.visibility_logits),
+                match.people(targets.visibility, len(outputs.visibility_logits)),
+            )
         return {name: value for name, value in losses.items() if name in self.weights}
 
     def weighted_total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Sum of losses named "output/loss", each times the weight of its loss."""
-        return torch.stack(
-            [self.weights[name.rpartition("/")[2]] * value for name, value in losses.items()]
-        ).sum()
+        """Sum over names and outputs of losses, each times the weight of its name."""
+        weighted = [self.weights[name] * value for name, value in losses.items()]
+        return torch.cat(weighted).sum()
+
+    def _match_with_masks(
+        self,
+        predictions: Predictions,
+        outputs: StackedPredictions,
+        mask_head: MaskHead,
+        targets: Sequence[Target],
+        stacked: StackedTargets,
+    ) -> tuple[Match, MatchedMasks]:
+        """Match on coarse masks of all queries, then refine the matched ones only.
+
+        The S layers whose masks are supervised stand side by side, as S * Q queries of an image.
+        """
+        features = predictions.mask_features
+        *earlier, final = predictions.layers
+        layers = [final, *earlier] if self.aux_masks else [final]
+        made = [layer.coarse_masks for layer in layers if layer.coarse_masks is not None]
+        coarse = (
+            _side_by_side(made)
+            if made
+            else mask_head.coarse(
+                features,
+                _side_by_side([layer.embedding for layer in layers]),
+                _side_by_side([layer.centre for layer in layers]),
+            )
+        )
+        low_logits = mask_head.low_resolution(coarse)
+        height, width = low_logits.shape[-2:]
+        masks = stack_masks(targets, (2 * height, 2 * width))
+        match = self.matcher(outputs, stacked, low_logits.detach(), half_resolution(masks))
+        # One slot per image, layer and person; those without a pair hold a query that is not read.
+        _, images, queries, people = match.shape
+        layer = torch.arange(len(layers), device=coarse.device).unsqueeze(1)
+        place = match.image * len(layers) + layer
+        rows = place * queries + match.query[: len(layers)]
+        slots = place * people + match.person[: len(layers)]
+        chosen = rows.new_zeros(images * len(layers) * people)
+        chosen = chosen.index_copy_(0, slots.flatten(), rows.flatten()).view(images, -1)
+        refined = mask_head.refine(features, take(coarse.flatten(0, 1), chosen))
+        return match, MatchedMasks(
+            logits=take(refined.flatten(0, 1), slots),
+            low_logits=take(low_logits.flatten(0, 1), rows),
+            target=match.people(masks, len(layers)),
+        )
+
+
+def _side_by_side(values: list[Tensor]) -> Tensor:
+    """Values (B, Q, ...) of S layers as (B, S * Q, ...)."""
+    return values[0] if len(values) == 1 else torch.cat(values, dim=1)
 
 
 def _common_losses(
-    output: LayerPrediction | SelectionPrediction, targets: StackedTargets, match: Match
+    outputs: StackedPredictions, targets: StackedTargets, match: Match
 ) -> dict[str, Tensor]:
-    one_hot = torch.zeros_like(output.logits)
-    one_hot[match.image, match.query, targets.labels[match.image, match.person]] = 1
-    keypoints = output.keypoints[match.image, match.query]
-    true_keypoints = targets.keypoints[match.image, match.person]
-    visibility = targets.visibility[match.image, match.person]
-    area = targets.area[match.image, match.person]
+    count, logits = len(outputs.logits), outputs.logits
+    labels = match.people(targets.labels, count)
+    one_hot = torch.zeros_like(logits)
+    one_hot.view(-1).index_fill_(0, (match.query_rows * logits.shape[-1] + labels).flatten(), 1)
+    keypoints = match.queries(outputs.keypoints)
+    true_keypoints = match.people(targets.keypoints, count)
+    visibility = match.people(targets.visibility, count)
+    variance = match.people(targets.variance, count)
     return {
-        "class": class_loss(output.logits, one_hot),
-        "keypoints": keypoint_l1_loss(keypoints, true_keypoints, visibility),
-        "oks": oks_loss(keypoints, true_keypoints, visibility, area),
+        "class": class_loss(logits, one_hot),
+        "keypoints": keypoint_l1_loss(keypoints, true_keypoints, visibility).sum(1),
+        "oks": oks_loss(keypoints, true_keypoints, visibility, variance).sum(1),
     }
 
 
 def _box_losses(
-    output: LayerPrediction, targets: StackedTargets, match: Match
+    outputs: StackedPredictions, targets: StackedTargets, match: Match
 ) -> dict[str, Tensor]:
-    boxes = output.boxes[match.image, match.query]
-    true_boxes = targets.boxes[match.image, match.person]
-    return {"box": box_l1_loss(boxes, true_boxes), "giou": giou_loss(boxes, true_boxes)}
+    boxes = match.queries(outputs.boxes)
+    true_boxes = match.people(targets.boxes, len(boxes))
+    return {
+        "box": box_l1_loss(boxes, true_boxes).sum(1),
+        "giou": giou_loss(boxes, true_boxes).sum(1),
+    }
 
 
 def _mask_losses(masks: MatchedMasks) -> dict[str, Tensor]:
     low_target = half_resolution(masks.target)
-    return {
+    losses = {
         "mask": mask_focal_loss(masks.logits, masks.target),
         "dice": dice_loss(masks.logits, masks.target),
         "mask_low": mask_focal_loss(masks.low_logits, low_target),
         "dice_low": dice_loss(masks.low_logits, low_target),
     }
-
-
-def _match_with_masks(
-    matcher: HungarianMatcher,
-    output: LayerPrediction,
-    features: MaskFeatures,
-    mask_head: MaskHead,
-    targets: Sequence[Target],
-    stacked: StackedTargets,
-) -> tuple[Match, MatchedMasks]:
-    """Match on coarse masks of all queries, then refine the matched ones only."""
-    coarse = output.coarse_masks
-    if coarse is None:
-        coarse = mask_head.coarse(features, output.embedding, output.centre)
-    low_logits = mask_head.low_resolution(coarse)
-    height, width = low_logits.shape[-2:]
-    masks = stack_masks(targets, (2 * height, 2 * width))
-    match = matcher(output, stacked, low_logits.detach(), half_resolution(masks))
-    # One slot per image and person; slots without a pair hold query 0 and are not read.
-    slots = torch.zeros_like(stacked.labels)
-    slots[match.image, match.person] = match.query
-    rows = torch.arange(len(slots), device=slots.device)[:, None]
-    refined = mask_head.refine(features, coarse[rows, slots])
-    return match, MatchedMasks(
-        logits=refined[match.image, match.person],
-        low_logits=low_logits[match.image, match.query],
-        target=masks[match.image, match.person],
-    )
+    return {name: loss.sum(1) for name, loss in losses.items()}

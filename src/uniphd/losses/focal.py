@@ -14,30 +14,33 @@ GAMMA = 2.0
 
 
 def class_loss(logits: Tensor, one_hot: Tensor) -> Tensor:
-    """Focal loss summed over images, queries and classes (a scalar).
+    """Focal loss summed over images, queries and classes.
 
     Args:
-        logits: (B, Q, K).
-        one_hot: (B, Q, K), 1 at the category of every matched query, 0 elsewhere.
+        logits: (..., B, Q, K).
+        one_hot: (..., B, Q, K), 1 at the category of every matched query, 0 elsewhere.
+
+    Returns:
+        (...).
     """
     logits = at_least_float32(logits)
-    loss: Tensor = sigmoid_focal_loss(logits, one_hot.to(logits), ALPHA, GAMMA, reduction="sum")
-    return loss
+    loss: Tensor = sigmoid_focal_loss(logits, one_hot.to(logits), ALPHA, GAMMA)
+    return loss.sum((-3, -2, -1))
 
 
 def pairwise_class_cost(logits: Tensor, labels: Tensor) -> Tensor:
     """What it would cost to call each query by each target's category (as in Deformable DETR).
 
     Args:
-        logits: (B, Q, K).
+        logits: (..., B, Q, K).
         labels: (B, N) category ids below K.
 
     Returns:
-        (B, Q, N) the focal loss as a positive minus the focal loss as a negative.
+        (..., B, Q, N) the focal loss as a positive minus the focal loss as a negative.
     """
     logits = at_least_float32(logits)
     probability = logits.sigmoid()
     positive = ALPHA * (1 - probability) ** GAMMA * F.softplus(-logits)
     negative = (1 - ALPHA) * probability**GAMMA * F.softplus(logits)
-    index = labels[:, None, :].expand(-1, logits.shape[1], -1)
-    return torch.gather(positive - negative, 2, index)
+    index = labels.unsqueeze(1).expand(*logits.shape[:-1], -1)
+    return torch.gather(positive - negative, -1, index)

@@ -4,12 +4,13 @@ The official release does not publish its matcher. The terms are those of its lo
 forms are those of the projects it was built on, GroupPose (class, box, keypoints, OKS) and SgMg
 (masks), up to constants that no assignment depends on.
 
-Shapes: B images, Q queries, N people at most in one image, M matched pairs, K = 17 keypoints.
+Shapes: O outputs, B images, Q queries, N people at most in one image, M matched pairs of an output.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,27 +20,55 @@ from uniphd.losses.focal import pairwise_class_cost
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss
 from uniphd.losses.masks import pairwise_dice_loss, pairwise_mask_focal_loss
 from uniphd.losses.precision import without_autocast
+from uniphd.losses.predictions import StackedPredictions
 from uniphd.losses.targets import StackedTargets
-from uniphd.models.outputs import LayerPrediction, SelectionPrediction
 
 _UNUSABLE = 1e6  # far above any real cost, small enough to add up exactly in float32
 
 
 @dataclass(frozen=True)
 class Match:
-    """Matched pairs, ordered by image.
+    """Matched pairs of every output, ordered by image; all outputs have as many.
 
     Attributes:
         image: (M,) int64 index of the image.
-        query: (M,) int64 index of the query in it.
-        person: (M,) int64 index of the target in it.
+        query: (O, M) int64 index of the query in it.
+        person: (O, M) int64 index of the target in it.
+        shape: O, B, Q and N.
         non_finite: () int64, how many costs were NaN or infinite, those of padding included.
     """
 
     image: Tensor
     query: Tensor
     person: Tensor
+    shape: tuple[int, int, int, int]
     non_finite: Tensor
+
+    @cached_property
+    def query_rows(self) -> Tensor:
+        """(O, M) place of the queries among all O * B * Q."""
+        outputs, images, queries, _ = self.shape
+        output = torch.arange(outputs, device=self.image.device).unsqueeze(1)
+        return (output * images + self.image) * queries + self.query
+
+    @cached_property
+    def person_rows(self) -> Tensor:
+        """(O, M) place of the people among all B * N."""
+        return self.image * self.shape[3] + self.person
+
+    def queries(self, values: Tensor) -> Tensor:
+        """The matched queries' values (O', M, ...) of the first O' outputs' (O', B, Q, ...)."""
+        return take(values.flatten(0, 2), self.query_rows[: len(values)])
+
+    def people(self, values: Tensor, outputs: int) -> Tensor:
+        """What the first outputs' queries answer for, (outputs, M, ...), of values (B, N, ...)."""
+        return take(values.flatten(0, 1), self.person_rows[:outputs])
+
+
+def take(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows of (R, ...) by indices of any shape; unlike values[rows], its gradient needs no sort."""
+    rows_first: Tensor = values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+    return rows_first
 
 
 @dataclass(frozen=True)
@@ -75,47 +104,49 @@ class HungarianMatcher:
     @torch.no_grad()
     def __call__(
         self,
-        prediction: LayerPrediction | SelectionPrediction,
+        predictions: StackedPredictions,
         targets: StackedTargets,
         low_logits: Tensor | None = None,
         low_masks: Tensor | None = None,
     ) -> Match:
-        """Match one output of the network.
+        """Match all outputs of the network, each by its own costs.
 
         Args:
-            prediction: a decoder layer's, or the encoder selection's: class and keypoints only.
+            predictions: decoder layers and the encoder's selection.
             targets: the batch's people.
-            low_logits: (B, Q, h, w) mask logits at half resolution, where masks shall count.
+            low_logits: (B, S * Q, h, w) mask logits at half resolution of the first S outputs,
+                where masks shall count.
             low_masks: (B, N, h, w) target masks at half resolution, with `low_logits`.
         """
-        with without_autocast(prediction.logits.device):
-            cost = self.cost(prediction, targets)
+        with without_autocast(predictions.logits.device):
+            cost = self.cost(predictions, targets)
             if low_logits is not None and low_masks is not None:
-                cost = cost + self._mask_cost(low_logits, low_masks)
+                outputs = low_logits.shape[1] // cost.shape[2]
+                masks = self._mask_cost(low_logits, low_masks).unflatten(1, (outputs, -1))
+                cost[:outputs] += masks.transpose(0, 1)
         usable = cost.isfinite()
         cost = torch.where(usable, cost, _UNUSABLE)
         image, query, person = _assign(cost, targets.counts)
-        return Match(image, query, person, non_finite=(~usable).sum())
+        shape = (cost.shape[0], cost.shape[1], cost.shape[2], cost.shape[3])
+        return Match(image, query, person, shape, non_finite=(~usable).sum())
 
-    def cost(
-        self, prediction: LayerPrediction | SelectionPrediction, targets: StackedTargets
-    ) -> Tensor:
-        """(B, Q, N) cost of every pair without masks; columns of padding mean nothing."""
-        keypoints = prediction.keypoints[:, :, None]
-        true_keypoints = targets.keypoints[:, None]
-        visibility = targets.visibility[:, None]
+    @torch.no_grad()
+    def cost(self, predictions: StackedPredictions, targets: StackedTargets) -> Tensor:
+        """(O, B, Q, N) cost of every pair without masks; columns of padding mean nothing."""
+        keypoints = predictions.keypoints.unsqueeze(-3)
+        true_keypoints, true_boxes = targets.keypoints.unsqueeze(1), targets.boxes.unsqueeze(1)
+        visibility, variance = targets.visibility.unsqueeze(1), targets.variance.unsqueeze(1)
         cost = (
-            self.class_cost * pairwise_class_cost(prediction.logits, targets.labels)
+            self.class_cost * pairwise_class_cost(predictions.logits, targets.labels)
             + self.keypoint_cost * keypoint_l1_loss(keypoints, true_keypoints, visibility)
-            + self.oks_cost * oks_loss(keypoints, true_keypoints, visibility, targets.area[:, None])
+            + self.oks_cost * oks_loss(keypoints, true_keypoints, visibility, variance)
         )
-        if isinstance(prediction, LayerPrediction):
-            boxes, true_boxes = prediction.boxes[:, :, None], targets.boxes[:, None]
-            cost = cost + self.box_cost * box_l1_loss(boxes, true_boxes)
-            cost = cost + self.giou_cost * giou_loss(boxes, true_boxes)
-        elif self.centre_cost:
-            centre, true_centre = keypoints.mean(-2), targets.boxes[:, None, :, :2]
-            cost = cost + self.centre_cost * box_l1_loss(centre, true_centre)
+        boxes = predictions.boxes.unsqueeze(-2)
+        cost[: len(boxes)] += self.box_cost * box_l1_loss(boxes, true_boxes)
+        cost[: len(boxes)] += self.giou_cost * giou_loss(boxes, true_boxes)
+        if self.centre_cost:
+            centre = keypoints[len(boxes) :].mean(-2)
+            cost[len(boxes) :] += self.centre_cost * box_l1_loss(centre, true_boxes[..., :2])
         return cost
 
     def _mask_cost(self, logits: Tensor, masks: Tensor) -> Tensor:
@@ -124,20 +155,29 @@ class HungarianMatcher:
 
 
 def _assign(cost: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, query and person indices of the cheapest assignment of a (B, Q, N) cost."""
+    """Images (M,), queries and people (O, M) of every output's cheapest pairs by (O, B, Q, N)."""
     if max(counts) <= 1:
         image = _to_device([i for i, count in enumerate(counts) if count], cost.device)
-        return image, cost[image, :, 0].argmin(1), torch.zeros_like(image)
+        query = cost[..., 0].argmin(-1).index_select(1, image)
+        return image, query, torch.zeros_like(query)
     # Imported here: scipy.optimize takes a while to load and one person per image does not need it.
     from scipy.optimize import linear_sum_assignment
 
-    pairs: list[tuple[int, int, int]] = []
-    for image_index, (matrix, count) in enumerate(zip(cost.cpu().numpy(), counts, strict=True)):
-        queries, people = linear_sum_assignment(matrix[:, :count])
-        pairs += [(image_index, int(q), int(p)) for q, p in zip(queries, people, strict=True)]
-    image, query, person = _to_device(pairs, cost.device).reshape(-1, 3).T
-    return image, query, person
+    pairs = [
+        [
+            (image, int(query), int(person))
+            for image, count in enumerate(counts)
+            for query, person in zip(
+                *linear_sum_assignment(matrices[image, :, :count]), strict=True
+            )
+        ]
+        for matrices in cost.cpu().numpy()
+    ]
+    image, query, person = _to_device(pairs, cost.device).unbind(-1)
+    return image[0], query, person
 
 
-def _to_device(indices: list[int] | list[tuple[int, int, int]], device: torch.device) -> Tensor:
+def _to_device(
+    indices: list[int] | list[list[tuple[int, int, int]]], device: torch.device
+) -> Tensor:
     return torch.tensor(indices, dtype=torch.int64).to(device, non_blocking=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """`tensor` in float32, or as it is where it is double already."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def without_autocast(device: torch.device) -> torch.autocast:

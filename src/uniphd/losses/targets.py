@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from uniphd.losses.keypoints import keypoint_variance
 from uniphd.structures import Size, Target
 
 
@@ -24,7 +25,7 @@ class StackedTargets:
         boxes: (B, N, 4).
         keypoints: (B, N, K, 2).
         visibility: (B, N, K).
-        area: (B, N).
+        variance: (B, N, K) of the keypoints' positions in OKS.
         counts: the number of people of every image; entries behind it are padding.
     """
 
@@ -32,18 +33,18 @@ class StackedTargets:
     boxes: Tensor
     keypoints: Tensor
     visibility: Tensor
-    area: Tensor
+    variance: Tensor
     counts: tuple[int, ...]
 
 
-def stack_targets(targets: Sequence[Target]) -> StackedTargets:
-    """Everything but the masks."""
+def stack_targets(targets: Sequence[Target], sigmas: Tensor) -> StackedTargets:
+    """Everything but the masks; `sigmas` are the keypoints' OKS constants (K,)."""
     return StackedTargets(
         labels=_stack([target.labels for target in targets]),
         boxes=_stack([target.boxes for target in targets]),
         keypoints=_stack([target.keypoints for target in targets]),
         visibility=_stack([target.visibility for target in targets]),
-        area=_stack([target.area for target in targets]),
+        variance=keypoint_variance(_stack([target.area for target in targets]), sigmas),
         counts=tuple(map(len, targets)),
     )
 

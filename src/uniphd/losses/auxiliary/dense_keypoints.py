@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from uniphd.errors import ConfigError
+from uniphd.keypoints import OKS_SIGMAS
 from uniphd.losses.auxiliary.grounding import coverage
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss
 from uniphd.losses.targets import stack_masks, stack_targets
@@ -64,7 +65,7 @@ class DensePoseLoss:
             canvas: (height, width) of the padded canvas in pixels.
             num_instances: divisor, see `losses.targets.count_instances`.
         """
-        stacked = stack_targets(targets)
+        stacked = stack_targets(targets, torch.tensor(OKS_SIGMAS, device=targets[0].boxes.device))
         masks = stack_masks(targets, canvas)
         covered = torch.cat(
             [coverage(masks.flatten(0, 1), shape) for shape in proposals.shapes], dim=1
@@ -74,9 +75,9 @@ class DensePoseLoss:
         keypoints = poses(proposals.features[image, token], proposals.centres[image, token])
         true_keypoints = stacked.keypoints[image, person]
         visibility = stacked.visibility[image, person]
-        area = stacked.area[image, person]
+        variance = stacked.variance[image, person]
         l1 = keypoint_l1_loss(keypoints, true_keypoints, visibility)
-        oks = oks_loss(keypoints, true_keypoints, visibility, area)
+        oks = oks_loss(keypoints, true_keypoints, visibility, variance)
         share = on_person.sum(-1)[image, person]
         losses = (self.keypoint_weight * l1 + self.oks_weight * oks) / share
         mean: Tensor = losses.sum() / num_instances

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from uniphd.errors import ConfigError
+from uniphd.keypoints import OKS_SIGMAS
 from uniphd.losses.targets import stack_targets
 from uniphd.models.outputs import HeatmapPrediction
 from uniphd.structures import Target
@@ -53,7 +54,7 @@ class KeypointMapLoss:
             targets: one per image, on the prediction's device.
             num_instances: divisor, see `losses.targets.count_instances`.
         """
-        stacked = stack_targets(targets)
+        stacked = stack_targets(targets, torch.tensor(OKS_SIGMAS, device=targets[0].boxes.device))
         extent = prediction.extent[:, None, None]
         place = torch.minimum((stacked.keypoints * extent - 0.5).clamp(min=0), extent - 1)
         low = place.floor()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.inference.postprocess import Answers
-from uniphd.losses.keypoints import object_keypoint_similarity
+from uniphd.keypoints import OKS_SIGMAS
+from uniphd.losses.keypoints import keypoint_variance, object_keypoint_similarity
 from uniphd.metrics.mask_iou import mask_overlap
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, PromptBatch, ScribblePrompt, TextPrompt
 from uniphd.structures import Batch, Size
@@ -105,9 +106,8 @@ def _row(person: ReferredPerson, rendered: Image.Image, prompt: Prompt, answers:
         mask = answers.masks[0].cpu()
     visible = answers.visibility[0].cpu() > 0.5
     overlap = mask_overlap(mask.numpy(), true_mask)
-    similarity = object_keypoint_similarity(
-        keypoints, truth[:, :2], labelled.float(), torch.tensor(person.area)
-    )
+    variance = keypoint_variance(torch.tensor(person.area), torch.tensor(OKS_SIGMAS))
+    similarity = object_keypoint_similarity(keypoints, truth[:, :2], labelled.float(), variance)
     return Row(
         title=f"{person.file_name} · image id {person.image_id}",
         image=rendered,

@@ -6,7 +6,7 @@
 Weights and image are random: neither changes the time. Two things are measured, each with the
 native operator and with the reference in turns, so that their ratio holds on a busy machine:
 
-    prediction  image and sentence -> the best answer, float32, without gradients
+    prediction  image and sentence -> the best detection, float32, without gradients
     training    forward, losses of one person, backward (with --training)
 
 Arguments are those of uniphd-train. `MALLOC_*` settings of the environment are printed with the
@@ -39,7 +39,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from uniphd.config.compose import build, build_network, config_dir, fill_resolvers
-from uniphd.inference.predict import predict_answers
+from uniphd.inference.detect import detect
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt, batch_prompts
@@ -96,10 +96,10 @@ def main() -> None:
     if options.int8:
         network = quantize_linear_layers(network)
     batch = make_batch(options.size, options.batch, options.prompt)
-    flops = count_flops(network, batch, options.answers)
+    flops = count_flops(network, batch, options.detections)
 
     def predict() -> object:
-        return predict_answers(network, batch, options.answers)
+        return detect(network, batch, options.detections)
 
     tasks: dict[str, Callable[[], object]] = {"prediction": predict}
     if options.training:
@@ -121,7 +121,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1, help="images (default: 1)")
     prompts = ("text", "point", "scribble", "box")
     parser.add_argument("--prompt", choices=prompts, default="text")
-    parser.add_argument("--answers", type=int, default=1, help="masks per image (default: 1)")
+    parser.add_argument("--detections", type=int, default=1, help="masks per image (default: 1)")
     parser.add_argument("--threads", type=int, default=2, help="default: 2")
     parser.add_argument("--repeats", type=int, default=11, help="default: 11")
     parser.add_argument("--int8", action="store_true", help="linear layers in 8 bits")
@@ -181,14 +181,14 @@ def train(network: UniPHD, criterion: nn.Module, batch: Batch) -> None:
     result.total.backward()
 
 
-def count_flops(network: UniPHD, batch: Batch, answers: int) -> dict[str, float]:
+def count_flops(network: UniPHD, batch: Batch, detections: int) -> dict[str, float]:
     """Arithmetic of a prediction in GFLOP, by part: products, convolutions and attention."""
     counter = FlopCounterMode(display=False, depth=None)
     with counter, torch.no_grad():
         predictions = network(*batch.inputs)
         final = predictions.final
         network.mask_head(
-            predictions.mask_features, final.embedding[:, :answers], final.centre[:, :answers]
+            predictions.mask_features, final.embedding[:, :detections], final.centre[:, :detections]
         )
     counts = counter.get_flop_counts()
     names = {module: name for name, module in network.named_modules()}
@@ -306,7 +306,7 @@ def report(
         "allocator": {name: value for name, value in os.environ.items() if "MALLOC" in name},
         "canvas": list(batch.images.shape),
         "prompt": options.prompt,
-        "answers": options.answers,
+        "detections": options.detections,
         "int8": options.int8,
         "overrides": options.overrides,
     }

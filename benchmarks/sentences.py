@@ -27,8 +27,8 @@ from uniphd.checkpoints.reading import load_model, read_checkpoint
 from uniphd.config.compose import build, config_dir, fill_resolvers
 from uniphd.data.loading import PeopleDataModule
 from uniphd.losses.auxiliary.grounding import coverage
-from uniphd.metrics.oks import keypoint_similarity
-from uniphd.metrics.referring import ImageInstances, group_by_image
+from uniphd.metrics.oks import pairwise_oks
+from uniphd.metrics.referring import AnnotatedImage, group_by_image
 from uniphd.models.build import build_tokenizer
 from uniphd.models.outputs import (
     GroundingPrediction,
@@ -61,7 +61,7 @@ def main() -> None:
         record.image_id: (image, int(image.referred[number]))
         for image in images
         if len(image.people) > 1
-        for number, record in enumerate(image.records)
+        for number, record in enumerate(image.annotations)
         if re.search(options.matching, record.caption)
     }
     right: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def picks(
     predictions: Predictions,
     seen: Tensor,
     row: int,
-    image: ImageInstances,
+    image: AnnotatedImage,
     meant: int,
 ) -> dict[str, bool]:
     """Whether a sentence's parts pick the person meant."""
@@ -134,7 +134,7 @@ def best(prediction: LayerPrediction | SelectionPrediction, row: int) -> int:
     return int(prediction.logits[row].amax(-1).argmax())
 
 
-def by_mask(grounding: GroundingPrediction, row: int, image: ImageInstances) -> int:
+def by_mask(grounding: GroundingPrediction, row: int, image: AnnotatedImage) -> int:
     """The person whose mask has the highest score."""
     masks = torch.zeros(len(image.people), *grounding.canvas, dtype=torch.bool)
     for number, person in enumerate(image.people):
@@ -150,10 +150,10 @@ def by_mask(grounding: GroundingPrediction, row: int, image: ImageInstances) -> 
     return int(scores.argmax())
 
 
-def nearest(keypoints: Tensor, image: ImageInstances) -> npt.NDArray[np.intp]:
+def nearest(keypoints: Tensor, image: AnnotatedImage) -> npt.NDArray[np.intp]:
     """(Q,) the person most similar to every pose (Q, 17, 2) in pixels."""
     people = image.people
-    similarity = keypoint_similarity(
+    similarity = pairwise_oks(
         keypoints.numpy(),
         np.stack([person.keypoints for person in people]),
         np.array([person.area for person in people]),

@@ -17,10 +17,11 @@ from torch import Tensor
 from parity.comparison import Comparison
 from uniphd.keypoints import OKS_SIGMAS
 from uniphd.losses.criterion import LOSS_NAMES, MatchedMasks, SetCriterion
-from uniphd.losses.keypoints import keypoint_variance, oks_loss
+from uniphd.losses.keypoints import oks_loss
 from uniphd.losses.matcher import HungarianMatcher, Match
 from uniphd.losses.predictions import StackedPredictions
 from uniphd.losses.targets import stack_masks, stack_targets
+from uniphd.metrics.oks import keypoint_variance
 from uniphd.structures import Target
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]

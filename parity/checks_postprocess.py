@@ -1,4 +1,4 @@
-"""Post-processing against the official one: ranking, boxes, keypoints, masks and run lengths."""
+"""Detections against the official post-processing: order, boxes, keypoints and masks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from parity.comparison import Comparison
-from uniphd.inference.postprocess import Answers, postprocess, rank
+from uniphd.inference.detect import to_instances, top_k
 from uniphd.models.outputs import LayerPrediction
+from uniphd.structures import Instances
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -20,7 +21,7 @@ _PIXELS = 1e-4  # float32 coordinates of a few hundred pixels
 
 
 def check_postprocess(npz: Arrays) -> list[Comparison]:
-    """Every answer of every image, and the best answer's keypoints."""
+    """Every detection of every image, and the best one's keypoints."""
     logits, boxes, keypoints, masks = (
         torch.from_numpy(npz[f"pred_{name}"]) for name in ("logits", "boxes", "keypoints", "masks")
     )
@@ -33,31 +34,30 @@ def check_postprocess(npz: Arrays) -> list[Comparison]:
         embedding=unused,
         centre=unused,
     )
-    ranking = rank(logits)
-    mask_logits = torch.stack([m[q] for m, q in zip(masks, ranking.queries, strict=True)])
+    chosen = top_k(logits)
+    mask_logits = torch.stack([m[q] for m, q in zip(masks, chosen.queries, strict=True)])
     sizes, original_sizes = (
         [(int(h), int(w)) for h, w in npz[name]] for name in ("size", "orig_size")
     )
-    answers = postprocess(prediction, ranking, mask_logits, sizes, original_sizes)
-    best = torch.stack([answer.keypoints[0].flatten() for answer in answers])
+    detections = to_instances(prediction, chosen, mask_logits, sizes, original_sizes)
+    best = torch.stack([instances.keypoints[0].flatten() for instances in detections])
     official_best = np.stack([_coordinates(row) for row in npz["out_best_keypoints"]])
     return [
-        Comparison("query order", ranking.queries, npz["out_query_idx"], 0.0),
+        Comparison("query order", chosen.queries, npz["out_query_idx"], 0.0),
         Comparison("best keypoints", best, official_best, _PIXELS),
-        *(c for i, answer in enumerate(answers) for c in _compare_answers(npz, i, answer)),
+        *(c for i, found in enumerate(detections) for c in _compare_instances(npz, i, found)),
     ]
 
 
-def _compare_answers(npz: Arrays, image: int, answers: Answers) -> list[Comparison]:
+def _compare_instances(npz: Arrays, image: int, instances: Instances) -> list[Comparison]:
     def official(name: str) -> np.ndarray[Any, Any]:
         return npz[f"out_{name}_{image}"]
 
-    masks = answers.masks if answers.masks is not None else torch.empty(0)
-    keypoints = answers.keypoints.flatten(1)
+    masks = instances.masks if instances.masks is not None else torch.empty(0)
+    keypoints = instances.keypoints.flatten(1)
     return [
-        Comparison(f"scores {image}", answers.scores, official("scores"), 1e-7),
-        Comparison(f"labels {image}", answers.labels, official("labels"), 0.0),
-        Comparison(f"boxes {image}", answers.boxes, official("boxes"), _PIXELS),
+        Comparison(f"scores {image}", instances.scores, official("scores"), 1e-7),
+        Comparison(f"boxes {image}", instances.boxes, official("boxes"), _PIXELS),
         Comparison(f"keypoints {image}", keypoints, _coordinates(official("keypoints")), _PIXELS),
         Comparison(f"masks {image}", masks, official("masks"), 0.0),
         Comparison(f"run lengths {image}", _run_lengths(masks), official("rle_counts"), 0.0),

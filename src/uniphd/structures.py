@@ -1,7 +1,7 @@
 """Typed values that travel from the data to the model and the losses.
 
 Shapes: P images, B prompts, H x W the padded canvas, h x w the image in its top left corner, N
-annotated people.
+annotated people, T detections, K keypoints.
 """
 
 from __future__ import annotations
@@ -135,3 +135,28 @@ class Batch:
             targets=tuple(target.pin_memory() for target in self.targets),
             extra_captions=self.extra_captions and self.extra_captions.pin_memory(),
         )
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What the network detects for one prompt, best first, in pixels of the original image.
+
+    Attributes:
+        scores: (T,) in [0, 1].
+        boxes: (T, 4) left, top, right, bottom.
+        keypoints: (T, K, 2) (x, y).
+        visibility: (T, K) probability that the keypoint is visible.
+        masks: (T, h, w) bool; None from a model without mask head.
+        queries: (T,) int64, the query that each detection comes from; it may appear twice, once per
+            class logit.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    keypoints: Tensor
+    visibility: Tensor
+    masks: Tensor | None
+    queries: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)

@@ -1,4 +1,4 @@
-"""Judged answers, against the evaluator and against numbers worked out by hand."""
+"""Judged detections, against the evaluator and against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -10,26 +10,18 @@ import pytest
 import torch
 
 from tests.composition import TINY, compose_train
-from uniphd.analysis.results import (
-    Crowd,
-    contact_row,
-    crowds_by_id,
-    examine,
-    judge_answer,
-    worst,
-)
+from uniphd.analysis.results import contact_row, examine, judge, people_by_id, worst
 from uniphd.config.compose import build, build_network
-from uniphd.inference.postprocess import Answers
-from uniphd.inference.predict import predict_answers
+from uniphd.inference.detect import detect
 from uniphd.metrics.evaluator import RefHumanEvaluator
 from uniphd.models.build import build_tokenizer
+from uniphd.structures import Instances
 
 
-def answer(keypoints: np.ndarray, mask: np.ndarray | None) -> Answers:
-    """One answer with a given skeleton (17, 2) and mask."""
-    return Answers(
+def one(keypoints: np.ndarray, mask: np.ndarray | None) -> Instances:
+    """One detection with a given skeleton (17, 2) and mask."""
+    return Instances(
         scores=torch.tensor([0.75]),
-        labels=torch.ones(1, dtype=torch.int64),
         queries=torch.zeros(1, dtype=torch.int64),
         boxes=torch.zeros(1, 4),
         keypoints=torch.from_numpy(keypoints).float()[None],
@@ -38,67 +30,64 @@ def answer(keypoints: np.ndarray, mask: np.ndarray | None) -> Answers:
     )
 
 
-def test_outcomes_add_up_to_the_evaluators_metrics(drawn) -> None:
+def test_results_add_up_to_the_evaluators_metrics(drawn) -> None:
     records = [record for scene in drawn for record in scene.annotations]
-    crowds = crowds_by_id(records)
+    people = people_by_id(records)
     evaluator = RefHumanEvaluator(records)
-    outcomes = []
+    results = []
     for number, record in enumerate(records):
-        shown = crowds[record.image_id].people[0] if number % 3 == 0 else record
+        shown = people[record.image_id][0][0] if number % 3 == 0 else record
         shift = number % 4
         mask = np.roll(shown.mask(), shift, axis=1)
-        answers = answer(shown.keypoints[:, :2] + shift, mask)
-        evaluator.update(record.image_id, answers)
-        outcomes.append(judge_answer(record, "text", crowds[record.image_id], answers))
+        instances = one(shown.keypoints[:, :2] + shift, mask)
+        evaluator.update([record.image_id], [instances])
+        results.append(judge(record, "text", *people[record.image_id], instances))
     metrics = evaluator.compute()
-    assert np.mean([o.iou for o in outcomes]) == pytest.approx(metrics["mIoU"])
-    assert np.mean([o.oks for o in outcomes]) == pytest.approx(metrics["mean_OKS"])
-    assert np.mean([o.chosen for o in outcomes]) == pytest.approx(metrics["pick"])
-    assert np.mean([o.found for o in outcomes]) == pytest.approx(metrics["referring_acc"])
+    assert np.mean([r.iou for r in results]) == pytest.approx(metrics["mIoU"])
+    assert np.mean([r.oks for r in results]) == pytest.approx(metrics["mean_OKS"])
+    assert np.mean([r.picked for r in results]) == pytest.approx(metrics["pick"])
+    assert np.mean([r.found for r in results]) == pytest.approx(metrics["referring_acc"])
     assert 0 < metrics["referring_acc"] <= metrics["pick"] < 1
 
 
-def test_whom_an_answer_shows(make_person) -> None:
+def test_whom_a_detection_shows(make_person) -> None:
     people = make_person(1, 20), make_person(2, 30), make_person(3, 150)
-    crowd = Crowd(people, meant=1)
 
     def shown(mask: np.ndarray | None):
-        return judge_answer(people[1], "point", crowd, answer(np.zeros((17, 2)), mask))
+        return judge(people[1], "point", people, 1, one(np.zeros((17, 2)), mask))
 
     own, other, nobody = shown(people[1].mask()), shown(people[0].mask()), shown(None)
-    assert (own.answered, own.found, own.iou) == (1, True, 1.0)
-    assert (other.answered, other.found, other.iou) == (0, False, pytest.approx(1 / 3))
-    assert (nobody.answered, nobody.chosen, nobody.iou) == (None, False, 0.0)
+    assert (own.shown, own.found, own.iou) == (1, True, 1.0)
+    assert (other.shown, other.found, other.iou) == (0, False, pytest.approx(1 / 3))
+    assert (nobody.shown, nobody.picked, nobody.iou) == (None, False, 0.0)
     poor = shown(np.where(np.arange(100)[:, None] < 40, people[1].mask(), 0))
-    assert (poor.chosen, poor.found, poor.iou) == (True, False, pytest.approx(0.25))
+    assert (poor.picked, poor.found, poor.iou) == (True, False, pytest.approx(0.25))
 
 
-def test_errors_are_in_sizes_of_the_person(make_outcome) -> None:
-    outcome = make_outcome(offset=4.0)
-    np.testing.assert_allclose(outcome.errors, 4 / math.sqrt(800), rtol=1e-6)
-    keypoints = outcome.record.keypoints.copy()
+def test_errors_are_in_sizes_of_the_person(make_result) -> None:
+    result = make_result(offset=4.0)
+    np.testing.assert_allclose(result.errors, 4 / math.sqrt(800), rtol=1e-6)
+    keypoints = result.annotation.keypoints.copy()
     keypoints[5, 2] = 0
-    unlabelled = replace(outcome, record=replace(outcome.record, keypoints=keypoints))
+    unlabelled = replace(result, annotation=replace(result.annotation, keypoints=keypoints))
     assert np.flatnonzero(np.isnan(unlabelled.errors)).tolist() == [5]
 
 
 def test_without_labelled_keypoints_there_is_no_similarity(make_person) -> None:
     person = make_person(1, 20, labelled=False)
-    outcome = judge_answer(person, "box", Crowd((person,), 0), answer(np.zeros((17, 2)), None))
-    assert math.isnan(outcome.oks)
+    result = judge(person, "box", (person,), 0, one(np.zeros((17, 2)), None))
+    assert math.isnan(result.oks)
 
 
-def test_closeness_is_the_iou_of_the_nearest_box(make_person) -> None:
-    people = make_person(1, 20), make_person(2, 30), make_person(3, 150)
-    assert [Crowd(people, place).closeness for place in range(3)] == pytest.approx(
-        [1 / 3, 1 / 3, 0]
-    )
-    assert Crowd(people[:1], 0).closeness == 0
+def test_closeness_is_the_iou_of_the_nearest_box(make_result) -> None:
+    results = [make_result((0, 0, 0), referred, lefts=(20, 30, 150)) for referred in range(3)]
+    assert [result.closeness for result in results] == pytest.approx([1 / 3, 1 / 3, 0])
+    assert make_result((0.5,)).closeness == 0
 
 
-def test_the_worst_come_first_and_once_per_image(make_outcome) -> None:
-    bad, worse = make_outcome(overlaps=(0.2,), oks=0.1), make_outcome(overlaps=(0.1,), oks=0.1)
-    other = make_outcome(overlaps=(0.9,), oks=math.nan, file_name="b.jpg")
+def test_the_worst_come_first_and_once_per_image(make_result) -> None:
+    bad, worse = make_result(overlaps=(0.2,), oks=0.1), make_result(overlaps=(0.1,), oks=0.1)
+    other = make_result(overlaps=(0.9,), oks=math.nan, file_name="b.jpg")
     assert worst([other, bad, worse], 5) == [worse, other]
     assert worst([other, bad, worse], 1) == [worse]
 
@@ -106,10 +95,9 @@ def test_the_worst_come_first_and_once_per_image(make_outcome) -> None:
 def test_a_row_shows_prompt_and_both_bodies(drawn, rendered) -> None:
     record = drawn[0].annotations[0]
     shifted = np.roll(record.mask(), 3, axis=1)
-    crowd = crowds_by_id(drawn[0].annotations)[record.image_id]
-    row = contact_row(
-        judge_answer(record, "box", crowd, answer(record.keypoints[:, :2], shifted)), rendered
-    )
+    people = people_by_id(drawn[0].annotations)[record.image_id]
+    instances = one(record.keypoints[:, :2], shifted)
+    row = contact_row(judge(record, "box", *people, instances), rendered)
     x, y, w, h = record.bbox
     assert row.prompt.box.tolist() == pytest.approx([x, y, x + w, y + h])
     np.testing.assert_array_equal(row.prediction.mask, shifted.astype(bool))
@@ -134,14 +122,11 @@ def test_a_network_is_asked_for_everybody_with_every_kind() -> None:
     network.eval()
     data = build(config.data, tokenize=build_tokenizer(model_config.tokenizer))
     data.setup("validate")
-    outcomes = examine(network, data)
-    assert [o.kind for o in outcomes] == [k for k in ("point", "box") for _ in data.val_instances]
+    results = examine(network, data)
+    assert [r.kind for r in results] == [k for k in ("point", "box") for _ in data.val_instances]
     for kind, loader in zip(data.val_prompts, data.val_dataloader(), strict=True):
         evaluator = RefHumanEvaluator(data.val_instances)
         for batch in loader:
-            for image_id, answers in zip(
-                batch.image_ids, predict_answers(network, batch, 1), strict=True
-            ):
-                evaluator.update(image_id, answers)
-        ious = [o.iou for o in outcomes if o.kind == kind]
+            evaluator.update(batch.image_ids, detect(network, batch, 1))
+        ious = [r.iou for r in results if r.kind == kind]
         assert np.mean(ious) == pytest.approx(evaluator.compute()["mIoU"], abs=1e-5)

@@ -12,10 +12,10 @@ import pytest
 
 from uniphd.analysis.statistics import (
     describe_people,
-    draw_captions,
-    draw_crowds,
-    draw_heights,
-    draw_labels,
+    plot_captions,
+    plot_heights,
+    plot_labels,
+    plot_people_per_image,
 )
 from uniphd.data.annotations import load_annotations
 
@@ -26,7 +26,7 @@ def test_people_count_once_and_captions_all(make_person) -> None:
     bystander = make_person(3, 60)
     alone = make_person(4, 20, "b.jpg", labelled=False)
     statistics = describe_people([first, again, alone], [bystander])
-    assert sorted(statistics.crowds) == [1, 2]
+    assert sorted(statistics.people_per_image) == [1, 2]
     assert len(statistics.heights) == len(statistics.visible) == 3
     assert statistics.heights == pytest.approx(0.4)
     assert sorted(statistics.caption_lengths) == [1, 1, 4, 6]
@@ -44,7 +44,9 @@ def test_real_people_are_counted_as_the_file_has_them(refhuman_mini: Path) -> No
         (files[a["image_id"]], json.dumps(a["keypoints"])): a["keypoints"]
         for a in raw["annotations"]
     }
-    assert sorted(statistics.crowds) == sorted(Counter(file for file, _ in people).values())
+    assert sorted(statistics.people_per_image) == sorted(
+        Counter(file for file, _ in people).values()
+    )
     assert statistics.visible.sum() == sum(
         np.array(k)[2::3].tolist().count(2) for k in people.values()
     )
@@ -56,15 +58,15 @@ def test_real_people_are_counted_as_the_file_has_them(refhuman_mini: Path) -> No
 
 def test_figures_show_the_numbers(drawn) -> None:
     statistics = describe_people([record for scene in drawn for record in scene.annotations])
-    crowds = draw_crowds(statistics).axes[0]
+    crowds = plot_people_per_image(statistics).axes[0]
     assert sum(bar.get_height() for bar in crowds.patches) == len(drawn)
-    heights = draw_heights(statistics).axes[0]
+    heights = plot_heights(statistics).axes[0]
     assert sum(bar.get_height() for bar in heights.patches) == len(statistics.heights)
-    labels = draw_labels(statistics).axes[0]
+    labels = plot_labels(statistics).axes[0]
     shares = np.array([bar.get_width() for bar in labels.patches]).reshape(3, 17)
     np.testing.assert_allclose(shares.sum(axis=0), 1)
     np.testing.assert_allclose(shares[0], statistics.visible.mean(axis=0))
-    words = draw_captions(statistics, words=3).axes[1]
+    words = plot_captions(statistics, words=3).axes[1]
     assert [bar.get_width() for bar in words.patches] == sorted(
         (bar.get_width() for bar in words.patches), reverse=True
     )
@@ -72,5 +74,5 @@ def test_figures_show_the_numbers(drawn) -> None:
 
 
 def test_nobody_is_an_error() -> None:
-    with pytest.raises(ValueError, match="at least one record"):
+    with pytest.raises(ValueError, match="at least one annotation"):
         describe_people([])

@@ -24,11 +24,11 @@ from tests.fuzz.test_fuzz_prompts import PROMPTS, sample
 from uniphd.checkpoints.reading import read_checkpoint
 from uniphd.data.collate import Collate
 from uniphd.data.sample import image_tensor, resized_size
-from uniphd.inference.postprocess import Answers
-from uniphd.inference.predict import predict_answers
+from uniphd.inference.detect import detect
 from uniphd.models.build import build_tokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, TextPrompt
+from uniphd.structures import Instances
 
 PACKAGED = Path(uniphd.__file__).parent / "weights" / "synthetic_cpu"
 CONFIG = json.loads((PACKAGED / "config.json").read_text())
@@ -61,7 +61,7 @@ def requests(draw: st.DrawFn) -> tuple[tuple[int, int], int, Prompt]:
 
 @share(0.03)
 @given(request=requests())
-def test_any_request_gets_an_answer_or_one_sentence(
+def test_any_request_gets_a_detection_or_one_sentence(
     request: tuple[tuple[int, int], int, Prompt],
 ) -> None:
     (height, width), value, prompt = request
@@ -71,19 +71,19 @@ def test_any_request_gets_an_answer_or_one_sentence(
         one = replace(
             sample(prompt, image_id=7), image=image_tensor(rendered), original_size=(height, width)
         )
-        (answers,) = predict_answers(model(), COLLATE([one]), TOP)
-        assert_sound(answers, (height, width))
+        (instances,) = detect(model(), COLLATE([one]), TOP)
+        assert_sound(instances, (height, width))
 
 
-def assert_sound(answers: Answers, size: tuple[int, int]) -> None:
-    assert len(answers) == TOP
-    for values in (answers.scores, answers.visibility):
+def assert_sound(instances: Instances, size: tuple[int, int]) -> None:
+    assert len(instances) == TOP
+    for values in (instances.scores, instances.visibility):
         assert ((values >= 0) & (values <= 1)).all()
     extent = torch.tensor([size[1], size[0]])
-    assert ((answers.keypoints >= 0) & (answers.keypoints <= extent)).all()
-    assert torch.isfinite(answers.boxes).all()
-    assert answers.masks is not None
-    assert answers.masks.shape == (TOP, *size)
+    assert ((instances.keypoints >= 0) & (instances.keypoints <= extent)).all()
+    assert torch.isfinite(instances.boxes).all()
+    assert instances.masks is not None
+    assert instances.masks.shape == (TOP, *size)
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from uniphd.keypoints import OKS_SIGMAS
 from uniphd.losses.boxes import giou_loss
-from uniphd.losses.keypoints import keypoint_variance, oks_loss
+from uniphd.losses.keypoints import oks_loss
 from uniphd.losses.matcher import HungarianMatcher, Match
 from uniphd.losses.predictions import StackedPredictions
 from uniphd.losses.targets import StackedTargets, stack_masks, stack_targets
+from uniphd.metrics.oks import keypoint_variance
 from uniphd.models.outputs import LayerPrediction, SelectionPrediction
 from uniphd.structures import Target
 

@@ -8,10 +8,10 @@ import torch
 from pycocotools import mask as coco_mask
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.inference.postprocess import Answers
+from uniphd.structures import Instances
 
 MakePerson = Callable[..., ReferredPerson]
-MakeAnswers = Callable[..., Answers]
+MakeInstances = Callable[..., Instances]
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def make_person() -> MakePerson:
 
 
 @pytest.fixture
-def make_answers() -> MakeAnswers:
-    """Answers for a person: one that is `noise` pixels off, below it `wrong` ones elsewhere."""
+def make_instances() -> MakeInstances:
+    """Detections for a person: one that is `noise` pixels off, below it `wrong` ones elsewhere."""
 
     def make(
         person: ReferredPerson,
@@ -57,7 +57,7 @@ def make_answers() -> MakeAnswers:
         wrong: int = 0,
         seed: int = 0,
         score: float = 0.9,
-    ) -> Answers:
+    ) -> Instances:
         rng = np.random.default_rng([seed, person.image_id])
         x, y, w, h = person.bbox
         boxes = np.array([[x, y, x + w, y + h]] * (1 + wrong))
@@ -70,9 +70,8 @@ def make_answers() -> MakeAnswers:
         boxes[1:] *= 0.3
         masks[1:] = masks[1:, ::-1, ::-1]
         scores = np.concatenate([[score], score * rng.uniform(0.1, 0.9, wrong)])
-        return Answers(
+        return Instances(
             scores=torch.from_numpy(scores).float(),
-            labels=torch.ones(1 + wrong, dtype=torch.int64),
             queries=torch.arange(1 + wrong),
             boxes=torch.from_numpy(boxes).float(),
             keypoints=torch.from_numpy(keypoints).float(),

@@ -14,24 +14,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from uniphd.data.annotations import ReferredPerson, load_annotations
 from uniphd.errors import AnnotationError
-from uniphd.inference.postprocess import Answers
-from uniphd.metrics.evaluator import RefHumanEvaluator
+from uniphd.metrics.evaluator import METRICS, RefHumanEvaluator
 from uniphd.metrics.report import write_report
+from uniphd.structures import Instances
 
 MakePerson = Callable[..., ReferredPerson]
-MakeAnswers = Callable[..., Answers]
+MakeInstances = Callable[..., Instances]
 
-NAMES = [
-    *("pose_AP", "pose_AP50", "pose_AP75", "pose_APM", "pose_APL", "pose_AR", "PCKh@0.5"),
-    *("oIoU", "mIoU", "P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9", "mask_AP", "box_AP"),
-    *("pick", "referring_acc", "swap"),
-    *("mean_OKS", "pose_pick", "pose_referring_acc", "pose_swap"),
-]
+NAMES = list(METRICS)
+pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")  # before `update`
+
 POSE_NAMES = NAMES[:6]
 MASK_NAMES = ["oIoU", "mIoU", "P@0.5", "P@0.9", "mask_AP", "pick", "referring_acc", "swap"]
 
@@ -54,10 +52,10 @@ def _official(annotations: Path, results: Path, task: str) -> np.ndarray[Any, An
     return np.asarray(evaluation.stats)
 
 
-def test_perfect_answers(people: list[ReferredPerson], make_answers: MakeAnswers) -> None:
+def test_perfect_answers(people: list[ReferredPerson], make_instances: MakeInstances) -> None:
     evaluator = RefHumanEvaluator(people)
     for person in people:
-        evaluator.update(person.image_id, make_answers(person, wrong=3))
+        evaluator.update([person.image_id], [make_instances(person, wrong=3)])
     metrics = evaluator.compute()
     assert list(metrics) == NAMES
     assert math.isnan(metrics.pop("pose_APL")) != math.isnan(metrics.pop("pose_APM"))
@@ -66,15 +64,17 @@ def test_perfect_answers(people: list[ReferredPerson], make_answers: MakeAnswers
 
 @pytest.mark.parametrize(("noise", "wrong"), [(0.0, 0), (4.0, 25), (12.0, 3)])
 def test_real_annotations_agree_with_pycocotools_on_files(
-    refhuman_mini: Path, tmp_path: Path, make_answers: MakeAnswers, noise: float, wrong: int
+    refhuman_mini: Path, tmp_path: Path, make_instances: MakeInstances, noise: float, wrong: int
 ) -> None:
     source = refhuman_mini / "RefHuman_val.json"
     people = load_annotations(source).instances
     evaluator = RefHumanEvaluator(people)
     rng = np.random.default_rng(0)
     for person in people:
-        answers = make_answers(person, noise=noise, wrong=wrong, score=float(rng.uniform(0.2, 1)))
-        evaluator.update(person.image_id, answers)
+        instances = make_instances(
+            person, noise=noise, wrong=wrong, score=float(rng.uniform(0.2, 1))
+        )
+        evaluator.update([person.image_id], [instances])
     metrics = evaluator.compute()
     write_report(tmp_path, {"text": metrics}, {"text": evaluator.coco_results()})
     official = {
@@ -94,38 +94,78 @@ def test_real_annotations_agree_with_pycocotools_on_files(
 
 
 def test_only_the_best_twenty_take_part(
-    people: list[ReferredPerson], make_answers: MakeAnswers
+    people: list[ReferredPerson], make_instances: MakeInstances
 ) -> None:
     evaluator = RefHumanEvaluator(people)
     for person in people:
-        answers = make_answers(person, wrong=30)
-        # The right answer is the 21st.
-        scores = answers.scores.clone()
+        instances = make_instances(person, wrong=30)
+        # The right instances is the 21st.
+        scores = instances.scores.clone()
         scores[0] = scores[1:].sort(descending=True).values[19] - 1e-4
-        evaluator.update(person.image_id, replace(answers, scores=scores))
+        evaluator.update([person.image_id], [replace(instances, scores=scores)])
     assert all(len(entries) == 20 * len(people) for entries in evaluator.coco_results().values())
     assert evaluator.compute()["pose_AP"] == 0
 
 
 def test_answers_need_not_be_sorted(
-    people: list[ReferredPerson], make_answers: MakeAnswers
+    people: list[ReferredPerson], make_instances: MakeInstances
 ) -> None:
     evaluator = RefHumanEvaluator(people)
     for person in people:
-        answers = make_answers(person, wrong=4)
-        mixed = {name: values.flip(0) for name, values in vars(answers).items()}
-        evaluator.update(person.image_id, Answers(**mixed))
+        instances = make_instances(person, wrong=4)
+        mixed = {name: values.flip(0) for name, values in vars(instances).items()}
+        evaluator.update([person.image_id], [Instances(**mixed)])
     metrics = evaluator.compute()
     assert metrics["mIoU"] == metrics["PCKh@0.5"] == 1
     assert metrics["pose_AP"] == pytest.approx(1)
 
 
+def test_equal_scores_keep_their_order(
+    people: list[ReferredPerson], make_instances: MakeInstances
+) -> None:
+    """Of 40 detections with one score the first 20 take part, and the first of all is the best."""
+    person = people[0]
+    right, wrong = make_instances(person), make_instances(people[1])
+    columns = {
+        name: torch.cat([values, vars(wrong)[name].repeat(39, *[1] * (values.dim() - 1))])
+        for name, values in vars(right).items()
+    }
+    columns["boxes"][:, 0] = torch.arange(40)
+    evaluator = RefHumanEvaluator([person])
+    evaluator.update([person.image_id], [Instances(**columns)])
+    assert [entry["bbox"][0] for entry in evaluator.coco_results()["bbox"]] == list(range(20))
+    metrics = evaluator.compute()
+    assert metrics["mIoU"] == metrics["PCKh@0.5"] == metrics["mean_OKS"] == 1
+
+
+def test_a_batch_counts_as_its_prompts_one_by_one(
+    people: list[ReferredPerson], make_instances: MakeInstances
+) -> None:
+    found = [make_instances(person, noise=3, wrong=2) for person in people]
+    together, alone = RefHumanEvaluator(people), RefHumanEvaluator(people)
+    together.update([person.image_id for person in people], found)
+    for person, instances in zip(people, found, strict=True):
+        alone.update([person.image_id], [instances])
+    assert together.coco_results() == alone.coco_results()
+    assert together.compute() == pytest.approx(alone.compute(), nan_ok=True, abs=0, rel=0)
+
+
+def test_it_is_a_metric_that_moves_and_goes_on_after_compute(
+    people: list[ReferredPerson], make_instances: MakeInstances
+) -> None:
+    evaluator = RefHumanEvaluator(people)
+    evaluator.update([people[0].image_id], [make_instances(people[0])])
+    assert evaluator.to("cpu").compute()["mIoU"] == pytest.approx(1 / 5)
+    evaluator.update([people[1].image_id], [make_instances(people[1])])
+    assert evaluator.compute()["mIoU"] == pytest.approx(2 / 5)
+
+
 def test_missing_images_count_as_missed(
-    people: list[ReferredPerson], make_answers: MakeAnswers
+    people: list[ReferredPerson], make_instances: MakeInstances
 ) -> None:
     evaluator = RefHumanEvaluator(people)
     for person in people[:2]:
-        evaluator.update(person.image_id, make_answers(person))
+        evaluator.update([person.image_id], [make_instances(person)])
     metrics = evaluator.compute()
     assert metrics["mIoU"] == metrics["oIoU"] == metrics["PCKh@0.5"] == pytest.approx(2 / 5)
     assert metrics["pose_AR"] == metrics["mean_OKS"] == pytest.approx(2 / 5)
@@ -133,7 +173,7 @@ def test_missing_images_count_as_missed(
     assert metrics["swap"] == metrics["pose_swap"] == 0
 
 
-def test_no_answers_at_all(people: list[ReferredPerson]) -> None:
+def test_no_detections_at_all(people: list[ReferredPerson]) -> None:
     metrics = RefHumanEvaluator(people).compute()
     assert list(metrics) == NAMES
     defined = {name: value for name, value in metrics.items() if not math.isnan(value)}
@@ -141,40 +181,40 @@ def test_no_answers_at_all(people: list[ReferredPerson]) -> None:
     assert set(defined.values()) == {0.0}
 
 
-def test_empty_answers(people: list[ReferredPerson], make_answers: MakeAnswers) -> None:
+def test_empty_answers(people: list[ReferredPerson], make_instances: MakeInstances) -> None:
     evaluator = RefHumanEvaluator(people)
     for person in people:
-        answers = make_answers(person)
-        nothing = {name: values[:0] for name, values in vars(answers).items()}
-        evaluator.update(person.image_id, Answers(**nothing))
+        instances = make_instances(person)
+        nothing = {name: values[:0] for name, values in vars(instances).items()}
+        evaluator.update([person.image_id], [Instances(**nothing)])
     metrics = evaluator.compute()
     assert metrics["pose_AP"] == metrics["mIoU"] == metrics["PCKh@0.5"] == metrics["mask_AP"] == 0
 
 
 def test_repeated_image_ids_count_once(
-    people: list[ReferredPerson], make_answers: MakeAnswers
+    people: list[ReferredPerson], make_instances: MakeInstances
 ) -> None:
     once, often = RefHumanEvaluator(people), RefHumanEvaluator(people)
     for person in people:
-        answers = make_answers(person, noise=6, wrong=5)
-        once.update(person.image_id, answers)
+        instances = make_instances(person, noise=6, wrong=5)
+        once.update([person.image_id], [instances])
         for _ in range(3 if person is people[0] else 1):
-            often.update(person.image_id, answers)
+            often.update([person.image_id], [instances])
     assert once.compute() == pytest.approx(often.compute(), nan_ok=True)
 
 
-def test_reset_forgets(people: list[ReferredPerson], make_answers: MakeAnswers) -> None:
+def test_reset_forgets(people: list[ReferredPerson], make_instances: MakeInstances) -> None:
     evaluator = RefHumanEvaluator(people)
-    evaluator.update(people[0].image_id, make_answers(people[0]))
+    evaluator.update([people[0].image_id], [make_instances(people[0])])
     evaluator.reset()
     assert evaluator.coco_results()["keypoints"] == []
     assert evaluator.compute()["mIoU"] == 0
 
 
-def test_a_model_without_masks(people: list[ReferredPerson], make_answers: MakeAnswers) -> None:
+def test_a_model_without_masks(people: list[ReferredPerson], make_instances: MakeInstances) -> None:
     evaluator = RefHumanEvaluator(people)
     for person in people:
-        evaluator.update(person.image_id, replace(make_answers(person), masks=None))
+        evaluator.update([person.image_id], [replace(make_instances(person), masks=None)])
     metrics = evaluator.compute()
     assert list(metrics) == NAMES
     assert all(math.isnan(metrics[name]) for name in MASK_NAMES)
@@ -185,20 +225,20 @@ def test_a_model_without_masks(people: list[ReferredPerson], make_answers: MakeA
 
 
 def test_annotation_id_zero_can_be_found(
-    make_person: MakePerson, make_answers: MakeAnswers
+    make_person: MakePerson, make_instances: MakeInstances
 ) -> None:
     person = make_person(image_id=9, annotation_id=0)
     evaluator = RefHumanEvaluator([person])
-    evaluator.update(9, make_answers(person))
+    evaluator.update([9], [make_instances(person)])
     assert evaluator.compute()["pose_AP"] == pytest.approx(1)
 
 
 def test_nobody_with_keypoints_is_undefined(
-    make_person: MakePerson, make_answers: MakeAnswers
+    make_person: MakePerson, make_instances: MakeInstances
 ) -> None:
     person = make_person(image_id=2, labelled=False)
     evaluator = RefHumanEvaluator([person])
-    evaluator.update(2, make_answers(person))
+    evaluator.update([2], [make_instances(person)])
     metrics = evaluator.compute()
     assert math.isnan(metrics["pose_AP"])
     assert math.isnan(metrics["PCKh@0.5"])
@@ -207,10 +247,10 @@ def test_nobody_with_keypoints_is_undefined(
 
 
 def test_results_are_in_cocos_format(
-    people: list[ReferredPerson], make_answers: MakeAnswers
+    people: list[ReferredPerson], make_instances: MakeInstances
 ) -> None:
     evaluator = RefHumanEvaluator(people)
-    evaluator.update(7, make_answers(people[2], noise=3))
+    evaluator.update([7], [make_instances(people[2], noise=3)])
     results = json.loads(json.dumps(evaluator.coco_results()))
     (pose,), (mask,), (box,) = results["keypoints"], results["segm"], results["bbox"]
     for entry in (pose, mask, box):
@@ -219,28 +259,30 @@ def test_results_are_in_cocos_format(
     assert len(pose["keypoints"]) == 51
     assert pose["keypoints"][2::3] == [0.75] * 17
     assert mask["segmentation"]["size"] == [160, 200]
-    answers = make_answers(people[2], noise=3)
-    left, top, right, bottom = answers.boxes[0].tolist()
+    instances = make_instances(people[2], noise=3)
+    left, top, right, bottom = instances.boxes[0].tolist()
     assert box["bbox"] == pytest.approx([left, top, right - left, bottom - top], rel=1e-5)
 
 
-def test_unknown_image_id(people: list[ReferredPerson], make_answers: MakeAnswers) -> None:
+def test_unknown_image_id(people: list[ReferredPerson], make_instances: MakeInstances) -> None:
     with pytest.raises(AnnotationError, match="image id 99 is not in the annotations"):
-        RefHumanEvaluator(people).update(99, make_answers(people[0]))
+        RefHumanEvaluator(people).update([99], [make_instances(people[0])])
 
 
-def test_masks_of_another_size(people: list[ReferredPerson], make_answers: MakeAnswers) -> None:
-    answers = make_answers(people[0])
-    cropped = replace(answers, masks=answers.masks[:, :100] if answers.masks is not None else None)
+def test_masks_of_another_size(people: list[ReferredPerson], make_instances: MakeInstances) -> None:
+    instances = make_instances(people[0])
+    cropped = replace(
+        instances, masks=instances.masks[:, :100] if instances.masks is not None else None
+    )
     with pytest.raises(AnnotationError, match=r"image id 3 \(3.jpg\).*100 x 200.*160 x 200"):
-        RefHumanEvaluator(people).update(3, cropped)
+        RefHumanEvaluator(people).update([3], [cropped])
 
 
 def test_nothing_is_printed(
-    people: list[ReferredPerson], make_answers: MakeAnswers, capsys: pytest.CaptureFixture[str]
+    people: list[ReferredPerson], make_instances: MakeInstances, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluator = RefHumanEvaluator(people)
-    evaluator.update(3, make_answers(people[0]))
+    evaluator.update([3], [make_instances(people[0])])
     evaluator.compute()
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
@@ -256,11 +298,13 @@ distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world
 with open(f"{folder}/work.pkl", "rb") as file:
     people, shares = pickle.load(file)
 evaluator = RefHumanEvaluator(people)
-for image_id, answers in shares[rank]:
-    evaluator.update(image_id, answers)
+for image_id, instances in shares[rank]:
+    evaluator.update([image_id], [instances])
+with evaluator.sync_context():
+    results = evaluator.coco_results()
 report = {
     "metrics": evaluator.compute(),
-    "entries": {task: len(entries) for task, entries in evaluator.coco_results().items()},
+    "entries": {task: len(entries) for task, entries in results.items()},
 }
 with open(f"{folder}/{rank}.json", "w") as file:
     json.dump(report, file)
@@ -269,14 +313,14 @@ distributed.destroy_process_group()
 
 
 def test_two_processes_agree_with_one(
-    people: list[ReferredPerson], make_answers: MakeAnswers, tmp_path: Path
+    people: list[ReferredPerson], make_instances: MakeInstances, tmp_path: Path
 ) -> None:
-    answers = [(p.image_id, make_answers(p, noise=5, wrong=3)) for p in people]
+    found = [(p.image_id, make_instances(p, noise=5, wrong=3)) for p in people]
     alone = RefHumanEvaluator(people)
-    for image_id, answer in answers:
-        alone.update(image_id, answer)
+    for image_id, instances in found:
+        alone.update([image_id], [instances])
     # Uneven shares with the repetition that a distributed sampler adds, and one image on both.
-    work = (people, [answers[:2] + answers[:1], answers[1:]])
+    work = (people, [found[:2] + found[:1], found[1:]])
     (tmp_path / "work.pkl").write_bytes(pickle.dumps(work))
     (tmp_path / "run.py").write_text(_TWO_PROCESSES)
     command = [sys.executable, str(tmp_path / "run.py")]

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.inference.postprocess import Answers
 from uniphd.keypoints import OKS_SIGMAS
 from uniphd.metrics.evaluator import RefHumanEvaluator
 from uniphd.metrics.referring import (
@@ -24,8 +23,10 @@ from uniphd.metrics.referring import (
     group_by_image,
     mask_referring,
     pose_referring,
+    shown_person,
     summarize_confusions,
 )
+from uniphd.structures import Instances
 
 Array = np.ndarray[Any, Any]
 Found = dict[int, tuple[Array, Array]]  # mask (h, w) and keypoints (17, 2) by image id
@@ -33,6 +34,8 @@ Found = dict[int, tuple[Array, Array]]  # mask (h, w) and keypoints (17, 2) by i
 MASK_NAMES = ["pick", "referring_acc", "swap"]
 POSE_NAMES = ["mean_OKS", "pose_pick", "pose_referring_acc", "pose_swap"]
 SIZE = (40, 60)
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")  # before `update`
 
 
 def _blob(rng: np.random.Generator) -> Array:
@@ -106,11 +109,10 @@ def _encoded(found: Found) -> dict[int, str]:
     }
 
 
-def _answers(mask: Array, keypoints: Array) -> Answers:
-    """The given answer in second place of three; the two others are nonsense."""
-    return Answers(
+def _instances(mask: Array, keypoints: Array) -> Instances:
+    """The given detection in second place of three; the two others are nonsense."""
+    return Instances(
         scores=torch.tensor([0.2, 0.7, 0.1]),
-        labels=torch.ones(3, dtype=torch.int64),
         queries=torch.arange(3),
         boxes=torch.tensor([[0.0, 0.0, 5.0, 5.0]] * 3),
         keypoints=torch.from_numpy(np.stack([keypoints - 500, keypoints, keypoints * 0])).float(),
@@ -121,8 +123,8 @@ def _answers(mask: Array, keypoints: Array) -> Answers:
 
 def _evaluate(people: Sequence[ReferredPerson], found: Found) -> dict[str, float]:
     evaluator = RefHumanEvaluator(people)
-    for image_id, answer in found.items():
-        evaluator.update(image_id, _answers(*answer))
+    for image_id, shown in found.items():
+        evaluator.update([image_id], [_instances(*shown)])
     metrics = evaluator.compute()
     return {name: metrics[name] for name in MASK_NAMES + POSE_NAMES}
 
@@ -226,6 +228,12 @@ def test_by_hand() -> None:
     assert metrics == pytest.approx({"pick": 2 / 3, "referring_acc": 1 / 3, "swap": 1 / 3})
 
 
+def test_whom_a_detection_shows() -> None:
+    overlaps = [[0.2, 0.01, 0.0], [0.2, 0.2, 0.1], [0.0, 0.0, 0.0], [0.0, 0.0, 0.001]]
+    assert shown_person(np.array(overlaps)).tolist() == [0, -1, -1, 2]
+    assert shown_person(np.array([0.1])) == 0
+
+
 def test_an_overlap_of_exactly_one_half_is_accurate() -> None:
     two = Confusion(np.array([[0.5, 0.1], [0.1, np.nextafter(0.5, 0)]]), np.arange(2))
     assert summarize_confusions([two]) == {"pick": 1, "referring_acc": 0.5, "swap": 1}
@@ -279,7 +287,7 @@ def test_several_captions_of_a_person_are_no_rivals() -> None:
 def test_a_name_in_two_sizes_is_two_images() -> None:
     a, b = (p for p in _people(np.random.default_rng(5)) if p.file_name == "1.jpg")
     other = replace(b, height=SIZE[0] * 2, counts=b"")
-    assert [image.records for image in group_by_image([a, other])] == [(a,), (other,)]
+    assert [image.annotations for image in group_by_image([a, other])] == [(a,), (other,)]
 
 
 @settings(max_examples=25, deadline=None)

@@ -74,6 +74,6 @@ def test_nothing_is_collected_for_loggers_without_images(tmp_path: Path) -> None
     table = PeopleTable()
     without = trainer(CSVLogger(tmp_path), 0)
     table.on_validation_start(without, None)
-    table.on_validation_batch_end(without, None, {"answers": []}, None, 0)  # would fail on None
+    table.on_validation_batch_end(without, None, {"detections": []}, None, 0)  # would fail on None
     table.on_validation_epoch_end(without, None)
     assert not table.people.rows

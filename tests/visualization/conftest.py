@@ -1,4 +1,4 @@
-"""People, images and judged answers for the tests of images and figures."""
+"""People, images and judged detections for the tests of images and figures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from uniphd.analysis.results import Outcome
 from uniphd.data.annotations import ReferredPerson
 from uniphd.synthetic.annotations import AnnotatedScene, render_annotated
 from uniphd.synthetic.scene import SceneConfig
 
 MakePerson = Callable[..., ReferredPerson]
-MakeOutcome = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")

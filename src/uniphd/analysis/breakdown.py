@@ -1,4 +1,4 @@
-"""Results split by a property of the people, such as their size or their crowd."""
+"""Results split by a property of the people, such as their size or how many are in the image."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from uniphd.analysis.results import Outcome
+from uniphd.analysis.results import Result
 from uniphd.prompts import PROMPT_KINDS, PromptKind
 
-Groups: TypeAlias = Mapping[str, Sequence[Outcome]]
-"""Outcomes by the label of their group, in the order of the axis."""
+Groups: TypeAlias = Mapping[str, Sequence[Result]]
+"""Results by the label of their group, in the order of the axis."""
 
-Feature: TypeAlias = Callable[[Outcome], float]
+Feature: TypeAlias = Callable[[Result], float]
 
 _MEASURES: Mapping[str, Feature] = {
-    "person found (mask IoU ≥ 0.5)": lambda outcome: float(outcome.found),
-    "mask IoU": lambda outcome: outcome.iou,
-    "OKS": lambda outcome: outcome.oks,
+    "person found (mask IoU ≥ 0.5)": lambda result: float(result.found),
+    "mask IoU": lambda result: result.iou,
+    "OKS": lambda result: result.oks,
 }
 
 
-def group_by_value(outcomes: Sequence[Outcome], feature: Feature) -> Groups:
+def group_by_value(results: Sequence[Result], feature: Feature) -> Groups:
     """One group per value of a feature, such as a number of people; in ascending order."""
-    groups: dict[float, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        groups[feature(outcome)].append(outcome)
+    groups: dict[float, list[Result]] = defaultdict(list)
+    for result in results:
+        groups[feature(result)].append(result)
     return {f"{value:g}": groups[value] for value in sorted(groups)}
 
 
 def group_by_quantile(
-    outcomes: Sequence[Outcome], feature: Feature, count: int = 4, form: str = ".0f"
+    results: Sequence[Result], feature: Feature, count: int = 4, form: str = ".0f"
 ) -> Groups:
     """Groups of nearly equal size, from the lowest to the highest values of a feature.
 
     Args:
-        outcomes: at least one.
+        results: at least one.
         feature: what to order by; equal values stay together, so that there may be fewer groups.
         count: how many groups.
         form: format of the limits in the labels.
     """
-    values = np.array([feature(outcome) for outcome in outcomes])
+    values = np.array([feature(result) for result in results])
     edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)))
     places = np.searchsorted(edges[1:-1], values, side="right")
-    groups: dict[str, list[Outcome]] = {}
+    groups: dict[str, list[Result]] = {}
     for place in range(max(1, len(edges) - 1)):
         label = f"{edges[place]:{form}} – {edges[min(place + 1, len(edges) - 1)]:{form}}"
-        members = [o for o, own in zip(outcomes, places, strict=True) if own == place]
+        members = [r for r, own in zip(results, places, strict=True) if own == place]
         groups.setdefault(label, []).extend(members)  # limits may be equal once they are rounded
     return groups
 
 
-def draw_breakdown(groups: Groups, label: str) -> Figure:
+def plot_breakdown(groups: Groups, label: str) -> Figure:
     """Share of people found, mask IoU and OKS by group, one line per kind of prompt.
 
     Bars are one standard error of the mean; below each group stands the number of its prompts.
@@ -68,12 +68,12 @@ def draw_breakdown(groups: Groups, label: str) -> Figure:
     """
     figure = Figure(figsize=(4 * len(_MEASURES), 3.4), layout="constrained")
     panels = figure.subplots(1, len(_MEASURES), sharey=True)
-    names = [f"{name}\nn = {len(outcomes)}" for name, outcomes in groups.items()]
-    kinds = _kinds([outcome for outcomes in groups.values() for outcome in outcomes])
+    names = [f"{name}\nn = {len(results)}" for name, results in groups.items()]
+    kinds = _kinds([result for results in groups.values() for result in results])
     for axes, (title, measure) in zip(panels, _MEASURES.items(), strict=True):
         for number, kind in enumerate(kinds):
             places = np.arange(len(groups)) + 0.05 * (number - (len(kinds) - 1) / 2)
-            _draw_line(axes, places, groups, kind, measure)
+            _plot_line(axes, places, groups, kind, measure)
         axes.set_xticks(range(len(groups)), names, fontsize="small")
         axes.set_title(title)
         axes.set_xlabel(label)
@@ -84,7 +84,7 @@ def draw_breakdown(groups: Groups, label: str) -> Figure:
     return figure
 
 
-def _draw_line(
+def _plot_line(
     axes: Axes,
     places: npt.NDArray[np.floating[Any]],
     groups: Groups,
@@ -93,15 +93,15 @@ def _draw_line(
 ) -> None:
     """The means of one kind of prompt; nothing where a group lacks it."""
     means, errors = [], []
-    for outcomes in groups.values():
-        values = np.array([measure(outcome) for outcome in outcomes if outcome.kind == kind])
+    for results in groups.values():
+        values = np.array([measure(result) for result in results if result.kind == kind])
         values = values[np.isfinite(values)]
         means.append(float(values.mean()) if len(values) else math.nan)
         errors.append(float(values.std() / math.sqrt(len(values))) if len(values) else math.nan)
     axes.errorbar(places, means, errors, label=kind, marker="o", markersize=4, linewidth=1.2)
 
 
-def _kinds(outcomes: Sequence[Outcome]) -> list[PromptKind]:
+def _kinds(results: Sequence[Result]) -> list[PromptKind]:
     """The kinds of prompt that occur, in their usual order."""
-    present = {outcome.kind for outcome in outcomes}
+    present = {result.kind for result in results}
     return [kind for kind in PROMPT_KINDS if kind in present]

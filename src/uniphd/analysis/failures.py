@@ -1,4 +1,4 @@
-"""What goes wrong: which keypoints are off, and whom the answers show instead."""
+"""What goes wrong: which keypoints are off, and whom the detections show instead."""
 
 from __future__ import annotations
 
@@ -9,76 +9,76 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from uniphd.analysis.results import Outcome
+from uniphd.analysis.results import Result
 from uniphd.keypoints import KEYPOINT_NAMES, OKS_SIGMAS
 from uniphd.prompts import PROMPT_KINDS
 
-ANSWERS = (
-    "person meant, IoU ≥ 0.5",
-    "person meant, poor mask",
+OUTCOMES = (
+    "referred person, IoU ≥ 0.5",
+    "referred person, IoU < 0.5",
     "somebody else",
     "nobody",
 )
-"""What an answer can be, from the best to the worst."""
+"""What a detection can show, from the best to the worst."""
 
-_ANSWER_COLORS = ("tab:green", "tab:olive", "tab:red", "0.75")
-
-
-def kind_of_answer(outcome: Outcome) -> str:
-    """Which of `ANSWERS` an outcome is."""
-    if outcome.answered is None:
-        return ANSWERS[3]
-    if not outcome.chosen:
-        return ANSWERS[2]
-    return ANSWERS[0] if outcome.found else ANSWERS[1]
+_OUTCOME_COLORS = ("tab:green", "tab:olive", "tab:red", "0.75")
 
 
-def draw_answers(outcomes: Sequence[Outcome]) -> Figure:
-    """Bars per kind of prompt: how often the answer shows whom."""
-    kinds = [kind for kind in PROMPT_KINDS if any(o.kind == kind for o in outcomes)]
-    names = np.array([[o.kind, kind_of_answer(o)] for o in outcomes])
+def outcome(result: Result) -> str:
+    """Which of `OUTCOMES` a result is, by the rule of the metrics (`shown_person`)."""
+    if result.shown is None:
+        return OUTCOMES[3]
+    if not result.picked:
+        return OUTCOMES[2]
+    return OUTCOMES[0] if result.found else OUTCOMES[1]
+
+
+def plot_outcomes(results: Sequence[Result]) -> Figure:
+    """Bars per kind of prompt: how often the detection shows whom."""
+    kinds = [kind for kind in PROMPT_KINDS if any(r.kind == kind for r in results)]
+    names = np.array([[r.kind, outcome(r)] for r in results])
     figure = Figure(figsize=(7, 0.8 + 0.5 * len(kinds)), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(kinds))
-    for answer, color in zip(ANSWERS, _ANSWER_COLORS, strict=True):
-        shares = np.array([(names[names[:, 0] == kind, 1] == answer).mean() for kind in kinds])
-        bars = axes.barh(kinds, shares, left=left, color=color, label=answer)
+    for name, color in zip(OUTCOMES, _OUTCOME_COLORS, strict=True):
+        shares = np.array([(names[names[:, 0] == kind, 1] == name).mean() for kind in kinds])
+        bars = axes.barh(kinds, shares, left=left, color=color, label=name)
         texts = [f"{share:.0%}" if share >= 0.04 else "" for share in shares]
         axes.bar_label(bars, texts, label_type="center", fontsize="small")
         left += shares
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(loc="outside upper center", ncols=len(ANSWERS), fontsize="small")
+    figure.legend(loc="outside upper center", ncols=len(OUTCOMES), fontsize="small")
     return figure
 
 
-def count_confusion(outcomes: Sequence[Outcome]) -> npt.NDArray[np.int64]:
-    """Who was meant and who was answered, by the order of the people from left to right.
+def count_confusion(results: Sequence[Result]) -> npt.NDArray[np.int64]:
+    """Who was referred to and who is shown, by the order of the people from left to right.
 
     Args:
-        outcomes: at least one.
+        results: at least one.
 
     Returns:
-        (P, P + 1) counts for at most P people in an image; row: the place of the person meant,
-        column: the place of the one answered, the last column for nobody.
+        (P, P + 1) counts for at most P people in an image; row: the place of the referred person,
+        column: the place of the person shown, the last column for nobody.
     """
-    most = max(len(outcome.crowd.people) for outcome in outcomes)
+    most = max(len(result.people) for result in results)
     counts = np.zeros((most, most + 1), dtype=np.int64)
-    for outcome in outcomes:
-        centres = [person.bbox[0] + person.bbox[2] / 2 for person in outcome.crowd.people]
+    for result in results:
+        centres = [person.bbox[0] + person.bbox[2] / 2 for person in result.people]
         order = np.argsort(np.argsort(centres, kind="stable"), kind="stable")
-        answered = most if outcome.answered is None else order[outcome.answered]
-        counts[order[outcome.crowd.meant], answered] += 1
+        shown = most if result.shown is None else order[result.shown]
+        counts[order[result.referred], shown] += 1
     return counts
 
 
-def draw_confusion(outcomes: Sequence[Outcome]) -> Figure:
-    """A table per kind of prompt: who was meant (row) and who was answered (column)."""
-    kinds = [kind for kind in PROMPT_KINDS if any(o.kind == kind for o in outcomes)]
+def plot_confusion(results: Sequence[Result]) -> Figure:
+    """A table per kind of prompt: who was referred to (row) and who is shown (column)."""
+    kinds = [kind for kind in PROMPT_KINDS if any(r.kind == kind for r in results)]
     figure = Figure(figsize=(3.4 * len(kinds), 3.4), layout="constrained")
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
-        counts = count_confusion([outcome for outcome in outcomes if outcome.kind == kind])
+        counts = count_confusion([result for result in results if result.kind == kind])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), share in np.ndenumerate(shares):
@@ -88,21 +88,21 @@ def draw_confusion(outcomes: Sequence[Outcome]) -> Figure:
         axes.set_xticks(range(len(places) + 1), [*places, "nobody"])
         axes.set_yticks(range(len(places)), places)
         axes.set_title(kind)
-        axes.set_xlabel("answered, from the left")
-    figure.axes[0].set_ylabel("meant, from the left")
+        axes.set_xlabel("shown, from the left")
+    figure.axes[0].set_ylabel("referred, from the left")
     return figure
 
 
-def draw_keypoint_errors(outcomes: Sequence[Outcome]) -> Figure:
+def plot_keypoint_errors(results: Sequence[Result]) -> Figure:
     """Per keypoint: the error over the person's size, its median and its spread.
 
     The black mark is the distance at which the keypoint's similarity has fallen to exp(-1/2), or
     0.61: twice COCO's sigma, the spread among people who annotate.
 
     Args:
-        outcomes: at least one; a keypoint that none of them has labelled stays empty.
+        results: at least one; a keypoint that none of them has labelled stays empty.
     """
-    errors = np.stack([outcome.errors for outcome in outcomes])
+    errors = np.stack([result.errors for result in results])
     names = [name.replace("_", " ") for name in KEYPOINT_NAMES]
     figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.subplots()

@@ -36,7 +36,7 @@ class PeopleStatistics:
     """Numbers about annotated people; somebody who is described twice counts once.
 
     Attributes:
-        crowds: (images,) people annotated in each.
+        people_per_image: (images,) people annotated in each.
         heights: (people,) height of the box over that of the image.
         visible: (people, 17) keypoints that are labelled and can be seen.
         hidden: (people, 17) keypoints that are labelled although something covers them.
@@ -44,7 +44,7 @@ class PeopleStatistics:
         vocabulary: how often each word occurs in the captions, in lower case.
     """
 
-    crowds: _Numbers
+    people_per_image: _Numbers
     heights: npt.NDArray[np.float64]
     visible: _Flags
     hidden: _Flags
@@ -53,29 +53,29 @@ class PeopleStatistics:
 
 
 def describe_people(
-    records: Sequence[ReferredPerson], others: Sequence[ReferredPerson] = ()
+    annotations: Sequence[ReferredPerson], distractors: Sequence[ReferredPerson] = ()
 ) -> PeopleStatistics:
     """Count what a data set holds.
 
     Args:
-        records: the people who are referred to, at least one; every caption of theirs counts.
-        others: people of the same images whom nobody refers to.
+        annotations: the people who are referred to, at least one; every caption of theirs counts.
+        distractors: people of the same images whom nobody refers to.
 
     Raises:
-        ValueError: no records.
+        ValueError: no annotations.
     """
-    if not records:
-        raise ValueError("There is nobody to describe; give at least one record.")
-    images = group_by_image(records, others)
+    if not annotations:
+        raise ValueError("There is nobody to describe; give at least one annotation.")
+    images = group_by_image(annotations, distractors)
     people = [person for image in images for person in image.people]
     labels = np.stack([person.keypoints[:, 2] for person in people])
     captions = [
         _WORD.findall(caption.lower())
-        for record in records
-        for caption in (record.caption, *record.other_captions)
+        for person in annotations
+        for caption in (person.caption, *person.other_captions)
     ]
     return PeopleStatistics(
-        crowds=np.array([len(image.people) for image in images]),
+        people_per_image=np.array([len(image.people) for image in images]),
         heights=np.array([person.bbox[3] / person.height for person in people]),
         visible=labels == 2,
         hidden=labels == 1,
@@ -84,11 +84,11 @@ def describe_people(
     )
 
 
-def draw_crowds(statistics: PeopleStatistics) -> Figure:
+def plot_people_per_image(statistics: PeopleStatistics) -> Figure:
     """Bars: how many images have one person, two, three, ..."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
-    numbers, counts = np.unique(statistics.crowds, return_counts=True)
+    numbers, counts = np.unique(statistics.people_per_image, return_counts=True)
     axes.bar_label(axes.bar(numbers.astype(str), counts, width=0.6))
     axes.set_xlabel("people in the image")
     axes.set_ylabel("images")
@@ -96,7 +96,7 @@ def draw_crowds(statistics: PeopleStatistics) -> Figure:
     return figure
 
 
-def draw_heights(statistics: PeopleStatistics) -> Figure:
+def plot_heights(statistics: PeopleStatistics) -> Figure:
     """Histogram of how much of the image's height people take, with the median."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
@@ -110,7 +110,7 @@ def draw_heights(statistics: PeopleStatistics) -> Figure:
     return figure
 
 
-def draw_labels(statistics: PeopleStatistics) -> Figure:
+def plot_labels(statistics: PeopleStatistics) -> Figure:
     """Bars: for how many people each keypoint is visible, hidden or missing."""
     figure = Figure(figsize=(6, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -127,7 +127,7 @@ def draw_labels(statistics: PeopleStatistics) -> Figure:
     return figure
 
 
-def draw_captions(statistics: PeopleStatistics, words: int = 24) -> Figure:
+def plot_captions(statistics: PeopleStatistics, words: int = 24) -> Figure:
     """Lengths of the captions, and their most frequent words but articles and the like.
 
     Args:

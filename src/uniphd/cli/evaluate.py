@@ -64,11 +64,12 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     resolve_backend(trainer.strategy.root_device.type, required=False)
     with explain_lost_processes():
         trainer.validate(module, datamodule=data, verbose=False)
+        coco: dict[str, dict[str, list[CocoResult]]] = {}
+        for kind, evaluator in module.evaluators.items():
+            with evaluator.sync_context():
+                coco[kind] = evaluator.coco_results()
     if trainer.is_global_zero:
         folder = Path(config.paths.output_dir)
-        coco: dict[str, dict[str, list[CocoResult]]] = {
-            kind: evaluator.coco_results() for kind, evaluator in module.evaluators.items()
-        }
         write_report(folder, module.results, coco)
         rich_print(metrics_table(module.results))
         print(f"Report: {folder}")

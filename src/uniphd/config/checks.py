@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from uniphd.errors import ConfigError
 from uniphd.losses.criterion import MASK_LOSSES
-from uniphd.metrics.evaluator import RefHumanEvaluator
+from uniphd.metrics.evaluator import METRICS
 from uniphd.models.channel_mapper import NORM_GROUPS
 
 _POSE_LOSSES = ("keypoints", "oks", "visibility")
@@ -159,8 +159,7 @@ def _check_validation(config: DictConfig) -> None:
 def _check_metrics(config: DictConfig) -> None:
     """What decides about checkpoints, stopping and sweeps is logged, and is trained for."""
     kinds = [*config.data.val_prompts, "mean"]
-    metrics = list(RefHumanEvaluator([]).compute())
-    logged = [f"val/{kind}/{metric}" for kind in kinds for metric in metrics]
+    logged = [f"val/{kind}/{metric}" for kind in kinds for metric in METRICS]
     for key, name in _monitors(config):
         if name.startswith("train/"):
             continue

@@ -1,1 +1,1 @@
-"""From predictions to people in the image's pixels."""
+"""From a batch to detections in the pixels of the original images."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from uniphd.losses.keypoints import keypoint_variance
+from uniphd.metrics.oks import keypoint_variance
 from uniphd.structures import Size, Target
 
 

@@ -17,7 +17,8 @@ from uniphd.structures import PERSON
 CocoResult: TypeAlias = dict[str, Any]
 """One entry of a COCO results file."""
 
-# Where each metric stands in COCOeval's summary of a task.
+# Where each metric stands in COCOeval's summary of a task. Of boxes and masks only the range of all
+# areas is read.
 _METRICS: dict[str, dict[str, int]] = {
     "keypoints": {
         "pose_AP": 0,
@@ -30,6 +31,7 @@ _METRICS: dict[str, dict[str, int]] = {
     "segm": {"mask_AP": 0},
     "bbox": {"box_AP": 0},
 }
+_ALL_AREAS = ([[0, 1e10]], ["all"])
 
 
 def average_precision(
@@ -55,6 +57,8 @@ def average_precision(
 
 def _evaluate(annotated: COCO, results: list[CocoResult], task: str) -> Sequence[float]:
     evaluation = COCOeval(annotated, _detected(annotated, results), task)
+    if task != "keypoints":
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = _ALL_AREAS
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()

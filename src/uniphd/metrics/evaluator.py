@@ -1,45 +1,74 @@
-"""RefHuman's evaluation protocol for one kind of prompt.
+"""RefHuman's evaluation protocol for one kind of prompt; `METRICS` lists what it measures.
 
-Pose, mask and box AP take the best 20 answers per image id; all other metrics take the best one.
-An image id counts once, however often a sampler repeats it, and without an answer it counts as
-missed. T answers per image. Beyond the protocol there are the mean OKS and the referring accuracy.
+Pose, mask and box AP take the best 20 detections per image id; all other metrics take the best one.
+An image id counts once, however often a sampler repeats it, and without a detection it counts as
+missed. T detections per image id, K keypoints.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torchmetrics import Metric
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.masks import decode_segmentation
 from uniphd.errors import AnnotationError
-from uniphd.inference.postprocess import Answers
-from uniphd.keypoints import NUM_KEYPOINTS
+from uniphd.inference.detect import to_cpu
 from uniphd.metrics.coco import CocoResult, average_precision
 from uniphd.metrics.mask_iou import Overlap, mask_overlap, summarize_overlaps
 from uniphd.metrics.pckh import pckh_counts
 from uniphd.metrics.referring import mask_referring, pose_referring
-from uniphd.structures import PERSON
+from uniphd.structures import PERSON, Instances
 
-MAX_ANSWERS = 20
-"""Answers per image that AP looks at (COCO's limit for keypoints)."""
+METRICS: Mapping[str, str] = {
+    "pose_AP": "COCO's average precision of poses, by OKS",
+    "pose_AP50": "pose_AP at an OKS of 0.50",
+    "pose_AP75": "pose_AP at an OKS of 0.75",
+    "pose_APM": "pose_AP of medium people, 32² to 96² pixels",
+    "pose_APL": "pose_AP of large people, above 96² pixels",
+    "pose_AR": "COCO's average recall of poses",
+    "PCKh@0.5": "share of labelled keypoints that are off by at most half the head's size",
+    "oIoU": "overall IoU of masks: sum of intersections over sum of unions",
+    "mIoU": "mean IoU of masks",
+    "P@0.5": "share of masks with an IoU above 0.5",
+    "P@0.6": "share of masks with an IoU above 0.6",
+    "P@0.7": "share of masks with an IoU above 0.7",
+    "P@0.8": "share of masks with an IoU above 0.8",
+    "P@0.9": "share of masks with an IoU above 0.9",
+    "mask_AP": "COCO's average precision of masks",
+    "box_AP": "COCO's average precision of boxes",
+    "pick": "share of masks that overlap the referred person strictly more than anybody else; this "
+    "and the following, but mean_OKS, of images with two or more annotated people",
+    "referring_acc": "share of masks with pick and an IoU of at least 0.5",
+    "swap": "share of pairs of people of an image, each prompted in turn, with pick for both",
+    "mean_OKS": "mean OKS of all people with labelled keypoints",
+    "pose_pick": "pick by OKS instead of the masks' IoU",
+    "pose_referring_acc": "referring_acc by OKS",
+    "pose_swap": "swap by OKS",
+}
+"""Every metric in its order, and what it measures; all are fractions."""
+
+MAX_DETECTIONS = 20
+"""Detections per image id that AP looks at (COCO's limit for keypoints)."""
 
 
 @dataclass(frozen=True)
-class _ImageResult:
-    """Answers for one image id, best first, small enough to send to the other processes.
+class _Result:
+    """Detections for one image id, best first, small enough to send to the other processes.
 
     Attributes:
         scores: (T,).
         boxes: (T, 4) left, top, width, height.
-        keypoints: (T, 17, 3) x, y and the probability of being visible.
-        masks: run lengths per answer, or None without masks.
+        keypoints: (T, K, 3) x, y and the probability of being visible.
+        masks: run lengths per detection, or None without masks.
     """
 
     scores: npt.NDArray[np.float64]
@@ -48,145 +77,158 @@ class _ImageResult:
     masks: tuple[str, ...] | None
 
 
-class RefHumanEvaluator:
-    """Collects answers and computes all metrics of the protocol.
+class RefHumanEvaluator(Metric):
+    """Collects detections and computes all `METRICS`.
 
     Args:
-        people: the annotated people to find; every image id once.
-        others: annotated people of the same images who are not to be found; an answer that
+        annotations: the people to find; every image id once.
+        distractors: annotated people of the same images who are not to be found; a detection that
             shows one of them is wrong for referring accuracy.
     """
 
-    def __init__(
-        self, people: Sequence[ReferredPerson], others: Sequence[ReferredPerson] = ()
-    ) -> None:
-        self._people = {person.image_id: person for person in people}
-        self._others = tuple(others)
-        self._results: dict[int, _ImageResult] = {}
+    full_state_update = False
+    results: list[tuple[int, _Result]]
 
-    def update(self, image_id: int, answers: Answers) -> None:
-        """Take the answers for one image id; those for an id seen before replace the former.
+    def __init__(
+        self, annotations: Sequence[ReferredPerson], distractors: Sequence[ReferredPerson] = ()
+    ) -> None:
+        super().__init__()
+        self._annotations = {person.image_id: person for person in annotations}
+        self._distractors = tuple(distractors)
+        self.add_state("results", default=[], dist_reduce_fx=None)
+
+    def update(self, image_ids: Sequence[int], detections: Sequence[Instances]) -> None:
+        """Take the detections of a batch; those for an id seen before replace the former.
+
+        Detections are ordered by score; equal scores keep their order.
+
+        Args:
+            image_ids: one per prompt.
+            detections: one per prompt.
 
         Raises:
-            AnnotationError: nobody is annotated for the id, or the masks are of another size than
+            AnnotationError: nobody is annotated for an id, or the masks are of another size than
                 the annotation says.
         """
-        person = self._people.get(image_id)
+        for image_id, instances in zip(image_ids, to_cpu(detections), strict=True):
+            self._refuse_foreign(image_id, instances)
+            self.results.append((image_id, _to_result(instances)))
+
+    def compute(self) -> dict[str, float]:
+        """All metrics as fractions, NaN where undefined; a collective among processes.
+
+        Masks' metrics are NaN for a model that gives none. The referring accuracy is NaN where no
+        image has two or more people under evaluation.
+        """
+        people = list(self._annotations.values())
+        results = dict(self.results)
+        ap = average_precision(people, self.coco_results())
+        correct, counted = np.sum([_pckh(person, results) for person in people] or [(0, 0)], axis=0)
+        overlaps = [_overlap(person, results) for person in people] if self._has_masks else []
+        metrics = {
+            **ap,
+            "PCKh@0.5": float(correct / counted) if counted else math.nan,
+            **summarize_overlaps(overlaps),
+            **self._referring(people, results),
+        }
+        return {name: metrics[name] for name in METRICS}
+
+    def coco_results(self) -> dict[str, list[CocoResult]]:
+        """What a COCO results file holds, by task: "keypoints", "bbox" and, with masks, "segm".
+
+        Only this process's detections, unless called within `sync_context()`.
+        """
+        tasks = ("keypoints", "segm", "bbox") if self._has_masks else ("keypoints", "bbox")
+        entries: dict[str, list[CocoResult]] = {task: [] for task in tasks}
+        for image_id, result in sorted(dict(self.results).items()):
+            for i, score in enumerate(result.scores.tolist()):
+                entry = {"image_id": image_id, "category_id": PERSON, "score": score}
+                # COCO ignores the third number of a keypoint in results; we give the probability.
+                keypoints = result.keypoints[i].flatten().tolist()
+                entries["keypoints"].append({**entry, "keypoints": keypoints})
+                entries["bbox"].append({**entry, "bbox": result.boxes[i].tolist()})
+                if result.masks is not None:
+                    size = list(self._annotations[image_id].size)
+                    mask = {"size": size, "counts": result.masks[i]}
+                    entries["segm"].append({**entry, "segmentation": mask})
+        return entries
+
+    @property
+    def _has_masks(self) -> bool:
+        return not self.results or any(result.masks is not None for _, result in self.results)
+
+    def _refuse_foreign(self, image_id: int, instances: Instances) -> None:
+        person = self._annotations.get(image_id)
         if person is None:
             raise AnnotationError(
                 f"image id {image_id} is not in the annotations under evaluation; evaluate on the "
                 "file that the images were loaded with."
             )
-        if answers.masks is not None and tuple(answers.masks.shape[-2:]) != person.size:
-            height, width = answers.masks.shape[-2:]
+        if instances.masks is not None and tuple(instances.masks.shape[-2:]) != person.size:
+            height, width = instances.masks.shape[-2:]
             raise AnnotationError(
                 f"image id {image_id} ({person.file_name}): the masks are {height} x {width} but "
                 f"the annotation says {person.height} x {person.width}; correct its size."
             )
-        self._results[image_id] = _to_result(answers)
 
-    def synchronize(self) -> None:
-        """Give every process the answers of all; a collective where processes work together."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return
-        shares: list[dict[int, _ImageResult]] = [{}] * distributed.get_world_size()
-        distributed.all_gather_object(shares, self._results)
-        self._results = {image_id: result for share in shares for image_id, result in share.items()}
-
-    def compute(self) -> dict[str, float]:
-        """All metrics as fractions, NaN where undefined; synchronises the processes first.
-
-        Masks' metrics are NaN for a model that gives none. The referring accuracy is NaN where no
-        image has two or more people under evaluation.
-        """
-        self.synchronize()
-        people = list(self._people.values())
-        ap = average_precision(people, self.coco_results())
-        correct, counted = np.sum([self._pckh(person) for person in people] or [(0, 0)], axis=0)
-        overlaps = [self._overlap(person) for person in people] if self._has_masks else []
-        mask_ap, box_ap = ap.pop("mask_AP"), ap.pop("box_AP")
+    def _referring(
+        self, people: Sequence[ReferredPerson], results: Mapping[int, _Result]
+    ) -> dict[str, float]:
+        found = {image_id: result for image_id, result in results.items() if len(result.scores)}
+        masks = {image_id: result.masks[0] for image_id, result in found.items() if result.masks}
+        poses = {image_id: result.keypoints[0] for image_id, result in found.items()}
         return {
-            **ap,
-            "PCKh@0.5": float(correct / counted) if counted else math.nan,
-            **summarize_overlaps(overlaps),
-            "mask_AP": mask_ap,
-            "box_AP": box_ap,
-            **self._referring(people),
+            **mask_referring(people if self._has_masks else [], masks, self._distractors),
+            **pose_referring(people, poses, self._distractors),
         }
 
-    def coco_results(self) -> dict[str, list[CocoResult]]:
-        """What a COCO results file holds, by task: "keypoints", "bbox" and, with masks, "segm".
+    def _sync_dist(
+        self, dist_sync_fn: Callable[..., Any] | None = None, process_group: Any = None
+    ) -> None:
+        """Gather the results of all processes as pickled objects: run lengths are no tensors."""
+        shares: list[list[tuple[int, _Result]]] = [[]] * distributed.get_world_size(process_group)
+        distributed.all_gather_object(shares, self.results, process_group)
+        self.results = [result for share in shares for result in share]
 
-        Only this process' answers, unless `synchronize` or `compute` ran before.
-        """
-        tasks = ("keypoints", "segm", "bbox") if self._has_masks else ("keypoints", "bbox")
-        results: dict[str, list[CocoResult]] = {task: [] for task in tasks}
-        for image_id, result in sorted(self._results.items()):
-            for i, score in enumerate(result.scores.tolist()):
-                entry = {"image_id": image_id, "category_id": PERSON, "score": score}
-                # COCO ignores the third number of a keypoint in results; we give the probability.
-                keypoints = result.keypoints[i].flatten().tolist()
-                results["keypoints"].append({**entry, "keypoints": keypoints})
-                results["bbox"].append({**entry, "bbox": result.boxes[i].tolist()})
-                if result.masks is not None:
-                    mask = {"size": list(self._people[image_id].size), "counts": result.masks[i]}
-                    results["segm"].append({**entry, "segmentation": mask})
-        return results
-
-    def reset(self) -> None:
-        """Forget all answers."""
-        self._results = {}
-
-    @property
-    def _has_masks(self) -> bool:
-        return not self._results or any(r.masks is not None for r in self._results.values())
-
-    def _referring(self, people: Sequence[ReferredPerson]) -> dict[str, float]:
-        results = self._results.items()
-        masks = {image_id: result.masks[0] for image_id, result in results if result.masks}
-        poses = {
-            image_id: result.keypoints[0] for image_id, result in results if len(result.scores)
-        }
-        return {
-            **mask_referring(people if self._has_masks else [], masks, self._others),
-            **pose_referring(people, poses, self._others),
-        }
-
-    def _pckh(self, person: ReferredPerson) -> tuple[int, int]:
-        result = self._results.get(person.image_id)
-        found = result is not None and len(result.scores) > 0
-        missed = np.full((NUM_KEYPOINTS, 2), np.nan)
-        best = result.keypoints[0] if result is not None and found else missed
-        return pckh_counts(best, person.keypoints)
-
-    def _overlap(self, person: ReferredPerson) -> Overlap:
-        result = self._results.get(person.image_id)
-        target = person.mask()
-        if result is None or not result.masks:
-            return Overlap(intersection=0, union=max(1, int(np.count_nonzero(target))))
-        best = decode_segmentation(result.masks[0].encode("ascii"), person.size)
-        return mask_overlap(best, target)
+    def _apply(self, fn: Callable[..., Any]) -> nn.Module:  # type: ignore[override]
+        """Leave the results, which are no tensors, where they are."""
+        return super()._apply(fn, exclude_state=("results",))
 
 
-def _to_result(answers: Answers) -> _ImageResult:
-    order = answers.scores.argsort(descending=True, stable=True)[:MAX_ANSWERS]
-    corners = _to_numpy(answers.boxes[order])
-    points = _to_numpy(answers.keypoints[order])
-    visibility = _to_numpy(answers.visibility[order])
-    return _ImageResult(
-        scores=_to_numpy(answers.scores[order]),
+def _pckh(person: ReferredPerson, results: Mapping[int, _Result]) -> tuple[int, int]:
+    result = results.get(person.image_id)
+    missed = np.full((len(person.keypoints), 2), np.nan)
+    found = result is not None and len(result.scores) > 0
+    return pckh_counts(result.keypoints[0] if result and found else missed, person.keypoints)
+
+
+def _overlap(person: ReferredPerson, results: Mapping[int, _Result]) -> Overlap:
+    result = results.get(person.image_id)
+    target = person.mask()
+    if result is None or not result.masks:
+        return Overlap(intersection=0, union=max(1, int(np.count_nonzero(target))))
+    return mask_overlap(decode_segmentation(result.masks[0].encode("ascii"), person.size), target)
+
+
+def _to_result(instances: Instances) -> _Result:
+    order = instances.scores.argsort(descending=True, stable=True)[:MAX_DETECTIONS]
+    corners = _to_numpy(instances.boxes[order])
+    points = _to_numpy(instances.keypoints[order])
+    visibility = _to_numpy(instances.visibility[order])
+    return _Result(
+        scores=_to_numpy(instances.scores[order]),
         boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
         keypoints=np.concatenate([points, visibility[..., None]], axis=2),
-        masks=None if answers.masks is None else _encode(answers.masks[order]),
+        masks=None if instances.masks is None else _encode(instances.masks[order]),
     )
 
 
 def _to_numpy(values: Tensor) -> npt.NDArray[np.float64]:
-    array: npt.NDArray[np.float64] = values.detach().double().cpu().numpy()
+    array: npt.NDArray[np.float64] = values.detach().double().numpy()
     return array
 
 
 def _encode(masks: Tensor) -> tuple[str, ...]:
-    """COCO run lengths of (T, H, W) masks."""
-    columns = np.asfortranarray(masks.permute(1, 2, 0).byte().cpu().numpy())
+    """COCO run lengths of (T, h, w) masks."""
+    columns = np.asfortranarray(masks.permute(1, 2, 0).byte().numpy())
     return tuple(runs["counts"].decode("ascii") for runs in coco_mask.encode(columns))

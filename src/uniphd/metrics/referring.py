@@ -1,11 +1,11 @@
-"""Referring accuracy: does the best answer show the person meant, or another one beside them?
+"""Referring accuracy: does the best detection show the referred person, or another one?
 
-A record is one image id: a prompt for one person. The records of one image share its
-`file_name`; records with the same mask and keypoints refer to the same person in different words.
-Only images with two or more annotated people count, and a record without an answer is wrong.
-"Others" are annotated people of the images whom no prompt under evaluation refers to.
+An annotation is one image id: a prompt for one person. The annotations of one image share its
+`file_name`; those with the same mask and keypoints refer to the same person in different words.
+Only images with two or more annotated people count, and an annotation without a detection is wrong.
+Distractors are annotated people of the images to whom no prompt under evaluation refers.
 
-Shapes: R records and P people of one image.
+Shapes: R annotations and P people of one image.
 """
 
 from __future__ import annotations
@@ -21,35 +21,34 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.keypoints import NUM_KEYPOINTS
-from uniphd.metrics.oks import keypoint_similarity
+from uniphd.metrics.oks import pairwise_oks
 
 ACCURATE = 0.5
 """The overlap from which on a picked person counts as found."""
 
 
 @dataclass(frozen=True)
-class ImageInstances:
-    """Who is annotated in an image and who is asked for.
+class AnnotatedImage:
+    """Who is annotated in an image, and to whom the prompts refer.
 
     Attributes:
-        records: the R prompts.
-        people: the P people, each of them once.
-        referred: (R,) int, the place in `people` of whom each record refers to.
+        annotations: the R prompts.
+        people: the P people, each of them once, distractors included.
+        referred: (R,) int, the place in `people` of the person that each annotation refers to.
     """
 
-    records: tuple[ReferredPerson, ...]
+    annotations: tuple[ReferredPerson, ...]
     people: tuple[ReferredPerson, ...]
     referred: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How well the best answers to an image's records fit each of its people.
+    """How well the best detections for an image's annotations fit each of its people.
 
     Attributes:
-        overlaps: (R, P) in [0, 1], IoU or OKS; 0 for a record without an answer.
-        referred: (R,) int, the column of the person meant.
+        overlaps: (R, P) in [0, 1], IoU or OKS; 0 for an annotation without a detection.
+        referred: (R,) int, the column of the referred person.
     """
 
     overlaps: npt.NDArray[np.float64]
@@ -57,60 +56,76 @@ class Confusion:
 
     @property
     def own(self) -> npt.NDArray[np.float64]:
-        """(R,) overlap with the person meant."""
+        """(R,) overlap with the referred person."""
         own: npt.NDArray[np.float64] = self.overlaps[np.arange(len(self.referred)), self.referred]
         return own
 
     @property
     def picked(self) -> npt.NDArray[np.bool_]:
-        """(R,) whether the person meant is overlapped strictly more than anybody else."""
-        others = self.overlaps.copy()
-        others[np.arange(len(self.referred)), self.referred] = -math.inf
-        picked: npt.NDArray[np.bool_] = self.own > others.max(axis=1)
+        """(R,) whether the referred person is the one that is shown."""
+        picked: npt.NDArray[np.bool_] = shown_person(self.overlaps) == self.referred
         return picked
 
     @property
     def pairs(self) -> npt.NDArray[np.bool_]:
-        """(R, R) which records refer to different people; every pair stands there twice."""
+        """(R, R) which annotations refer to different people; every pair stands there twice."""
         pairs: npt.NDArray[np.bool_] = self.referred[:, None] != self.referred
         return pairs
 
 
+def shown_person(overlaps: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Whom a detection shows: the person it overlaps strictly more than anybody else.
+
+    This is the one rule by which metrics, images and the analysis of failures decide whether the
+    referred person was picked. How much the person is overlapped does not matter to it.
+
+    Args:
+        overlaps: (..., P) IoU or OKS with every person of the image, at least one.
+
+    Returns:
+        (...) the place of the person; -1 where nobody is overlapped, or two people equally.
+    """
+    most = overlaps.max(axis=-1, keepdims=True)
+    alone = (overlaps == most).sum(axis=-1) == 1
+    shown: npt.NDArray[np.intp] = np.where(alone & (most[..., 0] > 0), overlaps.argmax(axis=-1), -1)
+    return shown
+
+
 def mask_referring(
-    records: Sequence[ReferredPerson],
+    annotations: Sequence[ReferredPerson],
     masks: Mapping[int, str],
-    others: Sequence[ReferredPerson] = (),
+    distractors: Sequence[ReferredPerson] = (),
 ) -> dict[str, float]:
     """Referring accuracy by the IoU of masks; see `summarize_confusions`.
 
     Args:
-        records: all that are under evaluation.
-        masks: compressed run lengths of the best answer by image id, as large as the image.
-        others: people whom nobody asks for.
+        annotations: all that are under evaluation.
+        masks: compressed run lengths of the best detection by image id, as large as the image.
+        distractors: people whom nobody asks for.
     """
-    images = [image for image in group_by_image(records, others) if len(image.people) > 1]
+    images = [i for i in group_by_image(annotations, distractors) if len(i.people) > 1]
     return summarize_confusions([_mask_confusion(image, masks) for image in images])
 
 
 def pose_referring(
-    records: Sequence[ReferredPerson],
+    annotations: Sequence[ReferredPerson],
     keypoints: Mapping[int, npt.NDArray[np.float64]],
-    others: Sequence[ReferredPerson] = (),
+    distractors: Sequence[ReferredPerson] = (),
 ) -> dict[str, float]:
     """Referring accuracy by the OKS of poses, among the people with labelled keypoints.
 
     Args:
-        records: all that are under evaluation.
-        keypoints: (17, 2) or more columns of the best answer by image id.
-        others: people whom nobody asks for.
+        annotations: all that are under evaluation.
+        keypoints: (K, 2) or more columns of the best detection by image id.
+        distractors: people whom nobody asks for.
 
     Returns:
-        mean_OKS: over the records of people with labelled keypoints, also of those who are alone.
+        mean_OKS: over the people with labelled keypoints, also those who are alone.
         pose_pick, pose_referring_acc, pose_swap: see `summarize_confusions`.
     """
     images = group_by_image(
-        [record for record in records if record.num_keypoints],
-        [person for person in others if person.num_keypoints],
+        [person for person in annotations if person.num_keypoints],
+        [person for person in distractors if person.num_keypoints],
     )
     confusions = [_pose_confusion(image, keypoints) for image in images]
     own = [value for confusion in confusions for value in confusion.own.tolist()]
@@ -125,12 +140,11 @@ def summarize_confusions(images: Sequence[Confusion]) -> dict[str, float]:
     """Fractions over the images with at least two people; NaN where there is none.
 
     Returns:
-        pick: share of records whose answer overlaps the person meant strictly more than anybody
-            else.
-        referring_acc: share of records with pick and an overlap of at least `ACCURATE`.
+        pick: share of annotations whose detection shows the referred person, see `shown_person`.
+        referring_acc: share of annotations with pick and an overlap of at least `ACCURATE`.
         swap: share of the pairs of people, each prompted in turn, where both are picked (pairs of
-            records, where people are described in several ways; NaN where nobody is paired). An
-            answer that does not depend on the prompt gets none of them.
+            annotations, where people are described in several ways; NaN where nobody is paired).
+            A network that ignores the prompt gets none of them.
     """
     shared = [image for image in images if image.overlaps.shape[1] > 1]
     samples = sum(len(image.referred) for image in shared) or math.nan
@@ -146,53 +160,52 @@ def summarize_confusions(images: Sequence[Confusion]) -> dict[str, float]:
 
 
 def group_by_image(
-    records: Sequence[ReferredPerson], others: Sequence[ReferredPerson] = ()
-) -> list[ImageInstances]:
+    annotations: Sequence[ReferredPerson], distractors: Sequence[ReferredPerson] = ()
+) -> list[AnnotatedImage]:
     """Put the people of each image together and find out who is the same person."""
     groups: dict[Any, list[ReferredPerson]] = defaultdict(list)
-    bystanders: dict[Any, list[ReferredPerson]] = defaultdict(list)
-    for record in records:
-        groups[record.file_name, record.size].append(record)
-    for person in others:
-        bystanders[person.file_name, person.size].append(person)
-    return [_image_instances(group, bystanders[key]) for key, group in groups.items()]
+    beside: dict[Any, list[ReferredPerson]] = defaultdict(list)
+    for person in annotations:
+        groups[person.file_name, person.size].append(person)
+    for person in distractors:
+        beside[person.file_name, person.size].append(person)
+    return [_annotated_image(group, beside[key]) for key, group in groups.items()]
 
 
-def _image_instances(
-    records: Sequence[ReferredPerson], others: Sequence[ReferredPerson]
-) -> ImageInstances:
+def _annotated_image(
+    annotations: Sequence[ReferredPerson], distractors: Sequence[ReferredPerson]
+) -> AnnotatedImage:
     people: dict[Any, ReferredPerson] = {}
-    for person in (*records, *others):
+    for person in (*annotations, *distractors):
         people.setdefault(_identity(person), person)
     places = {identity: place for place, identity in enumerate(people)}
-    referred = np.array([places[_identity(record)] for record in records], dtype=np.intp)
-    return ImageInstances(tuple(records), tuple(people.values()), referred)
+    referred = np.array([places[_identity(person)] for person in annotations], dtype=np.intp)
+    return AnnotatedImage(tuple(annotations), tuple(people.values()), referred)
 
 
 def _identity(person: ReferredPerson) -> tuple[bytes, bytes]:
     return person.counts, person.keypoints.tobytes()
 
 
-def _mask_confusion(image: ImageInstances, masks: Mapping[int, str]) -> Confusion:
+def _mask_confusion(image: AnnotatedImage, masks: Mapping[int, str]) -> Confusion:
     people = [person.segmentation for person in image.people]
-    overlaps = np.zeros((len(image.records), len(people)))
-    answered = [i for i, record in enumerate(image.records) if record.image_id in masks]
-    if answered:
-        answers = [
-            {"size": list(record.size), "counts": masks[record.image_id]}
-            for record in (image.records[i] for i in answered)
+    overlaps = np.zeros((len(image.annotations), len(people)))
+    rows = [i for i, annotation in enumerate(image.annotations) if annotation.image_id in masks]
+    if rows:
+        found = [
+            {"size": list(annotation.size), "counts": masks[annotation.image_id]}
+            for annotation in (image.annotations[i] for i in rows)
         ]
-        overlaps[answered] = coco_mask.iou(answers, people, [False] * len(people))
+        overlaps[rows] = coco_mask.iou(found, people, [False] * len(people))
     return Confusion(overlaps, image.referred)
 
 
 def _pose_confusion(
-    image: ImageInstances, keypoints: Mapping[int, npt.NDArray[np.float64]]
+    image: AnnotatedImage, keypoints: Mapping[int, npt.NDArray[np.float64]]
 ) -> Confusion:
-    missed = np.full((NUM_KEYPOINTS, 2), np.nan)
-    answers = [keypoints.get(record.image_id, missed)[:, :2] for record in image.records]
-    overlaps = keypoint_similarity(
-        np.stack(answers),
+    missed = np.full((len(image.people[0].keypoints), 2), np.nan)
+    overlaps = pairwise_oks(
+        np.stack([keypoints.get(a.image_id, missed)[:, :2] for a in image.annotations]),
         np.stack([person.keypoints for person in image.people]),
         np.array([person.area for person in image.people]),
     )

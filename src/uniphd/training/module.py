@@ -16,8 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig
 from uniphd.checkpoints.reading import portable_config
 from uniphd.errors import ConfigError
-from uniphd.inference.postprocess import Answers
-from uniphd.inference.predict import predict_answers
+from uniphd.inference.detect import detect, to_cpu
 from uniphd.losses.auxiliary.dense_keypoints import DensePoseLoss
 from uniphd.losses.auxiliary.grounding import GroundingLoss
 from uniphd.losses.auxiliary.heatmaps import KeypointMapLoss
@@ -27,7 +26,7 @@ from uniphd.metrics.evaluator import RefHumanEvaluator
 from uniphd.models.outputs import GroundingPrediction, HeatmapPrediction, TokenProposals
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import PromptKind
-from uniphd.structures import Batch
+from uniphd.structures import Batch, Instances
 from uniphd.training.accumulation import InstanceMean
 from uniphd.training.fault_tolerance.finite import FiniteSteps, NonFinite
 from uniphd.training.logged_steps import is_logged
@@ -224,13 +223,17 @@ class RefHumanModule(LightningModule):
 
     def validation_step(
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> dict[str, list[Answers]]:
-        """Collect the answers to one batch of one prompt kind, and hand them to callbacks."""
-        evaluator = list(self.evaluators.values())[dataloader_idx]
-        answers = predict_answers(self.model, batch, self.top_k)
-        for image_id, answer in zip(batch.image_ids, answers, strict=True):
-            evaluator.update(image_id, answer)
-        return {"answers": answers}
+    ) -> dict[str, list[Instances]]:
+        """Evaluate the detections of a batch of one prompt kind, and hand them to callbacks."""
+        detections = self.predict_step(batch, batch_idx)
+        list(self.evaluators.values())[dataloader_idx].update(batch.image_ids, detections)
+        return {"detections": detections}
+
+    def predict_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> list[Instances]:
+        """The `top_k` best detections for every prompt, on the CPU."""
+        return to_cpu(detect(self.model, batch, self.top_k))
 
     def on_validation_epoch_end(self) -> None:
         """Compute and log every prompt kind's metrics and their mean over the kinds."""

@@ -1,1 +1,1 @@
-"""Images of prompts and answers: skeletons, masks, contact sheets."""
+"""Images of prompts and detections: skeletons, masks, contact sheets."""

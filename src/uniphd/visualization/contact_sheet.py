@@ -34,7 +34,7 @@ _HEADER_SIZE, _LEGEND_SIZE = 18, 15
 _ROW_WIDTH = _IMAGE[1] + 2 * (_PERSON[1] + _GAP)
 _RULE: Color = (208, 213, 219)
 _TITLES = (
-    ("ImageInstances and prompt", 0),
+    ("Image and prompt", 0),
     ("Prediction", _IMAGE[1] + _GAP),
     ("Annotation", _IMAGE[1] + _PERSON[1] + 2 * _GAP),
 )
@@ -55,7 +55,7 @@ class Row:
         title: what tells the row from others, such as the file name and the image id.
         image: the image.
         prompt: the prompt, in the image's pixels.
-        prediction: the best answer.
+        prediction: the best detection.
         annotation: the truth.
         score: confidence of the prediction, 0..1.
         iou: mask IoU of prediction and annotation, None if not computed.

@@ -39,7 +39,7 @@ class ContactSheet(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the best answer to each of the first images."""
+        """Keep the best detection in each of the first images."""
         if trainer.is_global_zero:
             self.people.collect(trainer, outputs, batch, dataloader_idx)
 

@@ -69,7 +69,7 @@ class PeopleTable(ValidationImages):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the best answer to each of the first images."""
+        """Keep the best detection in each of the first images."""
         if self.loggers:
             self.people.collect(trainer, outputs, batch, dataloader_idx)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from parity.checks_postprocess import CHECKS
-from uniphd.inference.postprocess import postprocess, rank, resize_masks
+from uniphd.inference.detect import resize_masks, to_cpu, to_instances, top_k
 from uniphd.models.outputs import LayerPrediction
 
 
@@ -27,50 +27,61 @@ def _prediction(images: int, queries: int) -> LayerPrediction:
     )
 
 
-def test_ranking_goes_over_queries_and_classes_together() -> None:
+def test_top_k_goes_over_queries_and_classes_together() -> None:
     logits = torch.tensor([[[0.0, 3.0], [2.0, 1.0], [-5.0, -4.0]]])
-    ranking = rank(logits)
-    assert ranking.queries.tolist() == [[0, 1, 1]]
-    assert ranking.labels.tolist() == [[1, 1, 1]]
-    torch.testing.assert_close(ranking.scores, torch.tensor([[3.0, 2.0, 1.0]]).sigmoid())
+    best = top_k(logits)
+    assert best.queries.tolist() == [[0, 1, 1]]
+    torch.testing.assert_close(best.scores, torch.tensor([[3.0, 2.0, 1.0]]).sigmoid())
 
 
-@pytest.mark.parametrize(("top", "expected"), [(1, 1), (5, 5), (None, 3), (100, 6)])
-def test_ranking_length(top: int | None, expected: int) -> None:
-    assert rank(torch.rand(2, 3, 2), top).scores.shape == (2, expected)
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (5, 5), (None, 3), (100, 6)])
+def test_top_k_length(count: int | None, expected: int) -> None:
+    assert top_k(torch.rand(2, 3, 2), count).scores.shape == (2, expected)
 
 
 def test_coordinates_become_pixels_of_each_image() -> None:
     prediction = _prediction(images=2, queries=3)
-    ranking = rank(prediction.logits, top=2)
+    best = top_k(prediction.logits, count=2)
     sizes, originals = [(32, 40), (24, 48)], [(64, 80), (120, 240)]
-    answers = postprocess(prediction, ranking, None, sizes, originals)
-    for i, (answer, (height, width)) in enumerate(zip(answers, originals, strict=True)):
-        assert len(answer) == 2
-        assert answer.masks is None
-        for t, query in enumerate(ranking.queries[i].tolist()):
+    detections = to_instances(prediction, best, None, sizes, originals)
+    for i, (instances, (height, width)) in enumerate(zip(detections, originals, strict=True)):
+        assert len(instances) == 2
+        assert instances.masks is None
+        for t, query in enumerate(best.queries[i].tolist()):
             cx, cy, w, h = prediction.boxes[i, query].tolist()
             corners = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
             expected = torch.tensor(corners) * torch.tensor([width, height, width, height])
-            torch.testing.assert_close(answer.boxes[t], expected)
+            torch.testing.assert_close(instances.boxes[t], expected)
             points = prediction.keypoints[i, query] * torch.tensor([width, height])
-            torch.testing.assert_close(answer.keypoints[t], points)
+            torch.testing.assert_close(instances.keypoints[t], points)
             shown = prediction.visibility_logits[i, query].sigmoid()
-            torch.testing.assert_close(answer.visibility[t], shown)
+            torch.testing.assert_close(instances.visibility[t], shown)
 
 
-def test_masks_have_the_images_sizes_and_the_rankings_order() -> None:
+def test_masks_have_the_images_sizes_and_the_detections_order() -> None:
     prediction = _prediction(images=2, queries=3)
-    ranking = rank(prediction.logits, top=2)
+    best = top_k(prediction.logits, count=2)
     logits = torch.full((2, 2, 32, 48), -1.0)
     logits[:, 0] = 1.0
-    answers = postprocess(prediction, ranking, logits, [(32, 40), (24, 48)], [(64, 80), (12, 24)])
-    shapes = [answer.masks.shape for answer in answers if answer.masks is not None]
+    detections = to_instances(prediction, best, logits, [(32, 40), (24, 48)], [(64, 80), (12, 24)])
+    shapes = [instances.masks.shape for instances in detections if instances.masks is not None]
     assert shapes == [(2, 64, 80), (2, 12, 24)]
-    for answer in answers:
-        assert answer.masks is not None
-        assert answer.masks[0].all()
-        assert not answer.masks[1].any()
+    for instances in detections:
+        assert instances.masks is not None
+        assert instances.masks[0].all()
+        assert not instances.masks[1].any()
+
+
+def test_detections_of_images_of_any_size_come_to_the_cpu_as_they_are() -> None:
+    prediction = _prediction(images=2, queries=3)
+    best = top_k(prediction.logits, count=2)
+    sizes, originals = [(32, 40), (24, 48)], [(64, 80), (12, 24)]
+    for logits in (torch.randn(2, 2, 32, 48), None):
+        detections = to_instances(prediction, best, logits, sizes, originals)
+        for copy, instances in zip(to_cpu(detections), detections, strict=True):
+            for name, value in vars(instances).items():
+                copied = getattr(copy, name)
+                assert copied is None if value is None else torch.equal(copied, value)
 
 
 def test_padding_does_not_leak_into_masks() -> None:
@@ -90,11 +101,16 @@ def test_half_precision_predictions() -> None:
     tensors = {name: value for name, value in vars(prediction).items() if value is not None}
     lowered = LayerPrediction(**{name: value.bfloat16() for name, value in tensors.items()})
     logits = torch.randn(1, 3, 16, 16).bfloat16()
-    (answer,) = postprocess(lowered, rank(lowered.logits), logits, [(16, 16)], [(1000, 1333)])
-    assert answer.boxes.dtype == answer.keypoints.dtype == answer.scores.dtype == torch.float32
+    (instances,) = to_instances(lowered, top_k(lowered.logits), logits, [(16, 16)], [(1000, 1333)])
+    assert (
+        instances.boxes.dtype
+        == instances.keypoints.dtype
+        == instances.scores.dtype
+        == torch.float32
+    )
     # bfloat16 holds 8 bits: pixels of an image must not be rounded to it.
-    fractions = answer.keypoints / torch.tensor([1333, 1000])
-    expected = lowered.keypoints[0, answer.queries].float()
+    fractions = instances.keypoints / torch.tensor([1333, 1000])
+    expected = lowered.keypoints[0, instances.queries].float()
     torch.testing.assert_close(fractions, expected, atol=1e-6, rtol=0)
 
 

@@ -1,0 +1,138 @@
+"""From a batch to detections: forward, top-k, masks of the top-k, scaling to the images.
+
+Shapes: B prompts, Q queries, T detections per prompt, K keypoints, H x W the padded canvas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import box_convert
+
+from uniphd.models.outputs import LayerPrediction
+from uniphd.models.uniphd import UniPHD
+from uniphd.structures import Batch, Instances, Size
+
+
+class TopK(NamedTuple):
+    """The best class logits of every prompt, best first.
+
+    Attributes:
+        scores: (B, T) in [0, 1].
+        queries: (B, T) int64; a query appears once per class logit that is among the best.
+    """
+
+    scores: Tensor
+    queries: Tensor
+
+
+def detect(model: UniPHD, batch: Batch, count: int) -> list[Instances]:
+    """The `count` best detections for every prompt, on the model's device.
+
+    Args:
+        model: in evaluation mode, on the batch's device.
+        batch: images and prompts; targets are not looked at.
+        count: detections per prompt.
+    """
+    with torch.inference_mode():
+        predictions = model(*batch.inputs)
+        final = predictions.final
+        best = top_k(final.logits, count)
+        masks = model.mask_head(
+            predictions.mask_features,
+            _select(final.embedding, best.queries),
+            _select(final.centre, best.queries),
+        )
+        return to_instances(final, best, masks, batch.sizes, batch.original_sizes)
+
+
+def top_k(logits: Tensor, count: int | None = None) -> TopK:
+    """Order queries and classes together by score, as the official evaluation does.
+
+    Args:
+        logits: (B, Q, classes).
+        count: how many to keep per prompt; as many as there are queries by default.
+    """
+    classes = logits.shape[-1]
+    scores = logits.float().sigmoid().flatten(1)
+    count = logits.shape[1] if count is None else count
+    best = scores.topk(min(count, scores.shape[1]), dim=1)
+    return TopK(best.values, best.indices.div(classes, rounding_mode="floor"))
+
+
+def to_instances(
+    prediction: LayerPrediction,
+    best: TopK,
+    mask_logits: Tensor | None,
+    sizes: Sequence[Size],
+    original_sizes: Sequence[Size],
+) -> list[Instances]:
+    """Scale the chosen queries' predictions to the original images.
+
+    Args:
+        prediction: the final layer's.
+        best: which queries, in which order.
+        mask_logits: (B, T, H, W) of these queries on the padded canvas; None without masks.
+        sizes: (h, w) of every image inside the canvas.
+        original_sizes: (h, w) of every image in its file.
+    """
+    boxes = box_convert(_select(prediction.boxes, best.queries).float(), "cxcywh", "xyxy")
+    keypoints = _select(prediction.keypoints, best.queries).float()
+    visibility = _select(prediction.visibility_logits, best.queries).float().sigmoid()
+    detections = []
+    for i, (size, original) in enumerate(zip(sizes, original_sizes, strict=True)):
+        height, width = original
+        scale = boxes.new_tensor([width, height])
+        detections.append(
+            Instances(
+                scores=best.scores[i],
+                boxes=boxes[i] * scale.repeat(2),
+                keypoints=keypoints[i] * scale,
+                visibility=visibility[i],
+                masks=None if mask_logits is None else resize_masks(mask_logits[i], size, original),
+                queries=best.queries[i],
+            )
+        )
+    return detections
+
+
+def resize_masks(logits: Tensor, size: Size, original_size: Size) -> Tensor:
+    """Cut the padding off, resize the logits to the image and threshold: (T, h, w) bool.
+
+    Args:
+        logits: (T, H, W) on the padded canvas.
+        size: (h, w) of the image inside the canvas.
+        original_size: (h, w) of the image.
+    """
+    height, width = size
+    image = logits[None, :, :height, :width].float()
+    resized = F.interpolate(image, size=original_size, mode="bilinear", align_corners=False)[0]
+    # Not `logits > 0`: below 6e-8 the sigmoid rounds to exactly one half, which is background.
+    return resized.sigmoid() > 0.5
+
+
+def to_cpu(detections: Sequence[Instances]) -> list[Instances]:
+    """The detections of a batch on the CPU, with one copy per field instead of one per prompt."""
+    columns = {f.name: _copied([getattr(d, f.name) for d in detections]) for f in fields(Instances)}
+    rows = zip(*columns.values(), strict=True)
+    return [Instances(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _copied(values: list[Any]) -> list[Any]:
+    """Tensors of any shapes on the CPU; what is None stays None."""
+    if not values or any(value is None for value in values):
+        return values
+    flat = torch.cat([value.flatten() for value in values]).cpu()
+    parts = flat.split([value.numel() for value in values])
+    return [part.view(value.shape) for part, value in zip(parts, values, strict=True)]
+
+
+def _select(values: Tensor, queries: Tensor) -> Tensor:
+    """Rows (B, T, ...) of (B, Q, ...)."""
+    rows = torch.arange(len(queries), device=queries.device)[:, None]
+    return values[rows, queries]

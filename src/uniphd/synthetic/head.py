@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,16 @@ from uniphd.synthetic.shapes import Shape, cap, capsules, disc
 _DEPTH = 0.02  # the head hides the neck; raised arms that come forward hide the head
 _HEAD_WIDTH = 0.80  # over the head's height
 _EYES: Rgb = (36, 30, 30)
+
+
+class _Placement(NamedTuple):
+    """Where a head is: its centre, half its width and height, where it looks, and its depth."""
+
+    centre: Points
+    radii: tuple[float, float]
+    sideways: float
+    forward: float
+    depth: float
 
 
 def head_shapes(skeleton: Skeleton, body: Proportions, appearance: Appearance) -> Iterator[Shape]:
@@ -47,25 +58,20 @@ def head_shapes(skeleton: Skeleton, body: Proportions, appearance: Appearance) -
         span = np.array([0.2 * size * max(forward, 0.3), 0.0])
         line = capsules((mouth - span)[None], (mouth + span)[None], np.full((1, 2), 0.05 * size))[0]
         yield Shape("head", "skin", line, shaded(appearance.skin, 0.62), depth + 2e-4)
-    yield from _hair(centre, (width, size), sideways, forward, appearance, depth)
-    yield from _hat(centre, (width, size), sideways, forward, appearance, depth)
+    at = _Placement(centre, (width, size), sideways, forward, depth)
+    yield from _hair(at, appearance)
+    yield from _hat(at, appearance)
 
 
 def _skin(limb: str, outline: Points, appearance: Appearance, depth: float) -> Shape:
     return Shape(limb, "skin", outline, appearance.skin, depth)
 
 
-def _hair(
-    centre: Points,
-    radii: tuple[float, float],
-    sideways: float,
-    forward: float,
-    appearance: Appearance,
-    depth: float,
-) -> Iterator[Shape]:
+def _hair(at: _Placement, appearance: Appearance) -> Iterator[Shape]:
     """A cap of hair away from the face; long hair also hangs to the shoulders behind it."""
     if appearance.hair_length == "bald":
         return
+    centre, radii, sideways, forward, depth = at
     color = HAIR_COLORS[appearance.hair]
     back = max(0.0, -forward)
     toward = np.array([-0.95 * sideways, -(0.45 + 0.55 * abs(forward))])
@@ -86,17 +92,11 @@ def _hair(
         yield Shape("hair", "hair", fall, shaded(color, 0.9), depth + behind)
 
 
-def _hat(
-    centre: Points,
-    radii: tuple[float, float],
-    sideways: float,
-    forward: float,
-    appearance: Appearance,
-    depth: float,
-) -> Iterator[Shape]:
+def _hat(at: _Placement, appearance: Appearance) -> Iterator[Shape]:
     """A crown over the upper half of the head, and a peak or a brim."""
     if appearance.hat is None or appearance.hat_color is None:
         return
+    centre, radii, sideways, forward, depth = at
     color = COLORS[appearance.hat_color]
     toward = np.array([-0.2 * sideways, -1.0])
     toward /= np.hypot(*toward)

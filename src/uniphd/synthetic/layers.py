@@ -73,13 +73,6 @@ class Layers:
         masks: npt.NDArray[np.bool_] = (winner == np.arange(len(people))[:, None, None]) & half
         return masks[::-1]
 
-    def region_map(self) -> npt.NDArray[np.uint8]:
-        """(h, w) place in `REGIONS` where all of a pixel shows the same, 0 elsewhere."""
-        regions = self.regions[self.labels]
-        parts = [regions[r::FACTOR, c::FACTOR] for r in range(FACTOR) for c in range(FACTOR)]
-        same = np.all([part == parts[0] for part in parts[1:]], axis=0)
-        return np.where(same, parts[0], 0).astype(np.uint8)
-
     def over(self, background: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(h, w, 3) 0..255, the people before a background (h, w, 3)."""
         # Red, green, blue and "nobody" side by side in one number, which is looked up and added

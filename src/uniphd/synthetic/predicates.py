@@ -7,6 +7,7 @@ others.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -57,49 +58,53 @@ _SIMILAR_HAIR = (
 _SIMILAR_POSES = ({"waving", "arms up"}, {"walking", "kicking"})
 
 
+class Predicate(ABC):
+    """A claim about one person of a scene."""
+
+    @abstractmethod
+    def truth(self, people: Sequence[Traits], index: int) -> Truth:
+        """Whether the claim holds of person `index`."""
+
+
 @dataclass(frozen=True)
-class ShirtIs:
+class ShirtIs(Predicate):
     """Wears a shirt of a colour."""
 
     color: str
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """Whether the claim holds of person `index`; so for all predicates."""
         return _shown(people[index], "shirt", people[index].appearance.shirt == self.color)
 
 
 @dataclass(frozen=True)
-class BottomIs:
+class BottomIs(Predicate):
     """Wears trousers, shorts or a skirt of a colour, whichever of the three."""
 
     color: str
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         return _shown(people[index], "bottom", people[index].appearance.bottom == self.color)
 
 
 @dataclass(frozen=True)
-class HasHat:
+class HasHat(Predicate):
     """Wears a hat, of a colour or of any."""
 
     color: str | None = None
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         worn = people[index].appearance.hat_color
         holds = worn is not None and self.color in (None, worn)
         return _shown(people[index], "hat", holds)
 
 
 @dataclass(frozen=True)
-class HairIs:
+class HairIs(Predicate):
     """Has hair of a colour; neighbouring colours and hair under a hat are unclear."""
 
     color: str
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         appearance = people[index].appearance
         if appearance.hair_length == "bald":
             return Truth.NO
@@ -109,13 +114,12 @@ class HairIs:
 
 
 @dataclass(frozen=True)
-class PoseIs:
+class PoseIs(Predicate):
     """Is in a pose."""
 
     pose: str
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         person = people[index]
         if {person.pose, self.pose} in _SIMILAR_POSES:
             return Truth.UNCLEAR
@@ -123,87 +127,79 @@ class PoseIs:
 
 
 @dataclass(frozen=True)
-class FromBehind:
+class FromBehind(Predicate):
     """Is seen from behind."""
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         facing = people[index].facing
         return _graded(facing, _BEHIND, _NOT_BEHIND)
 
 
 @dataclass(frozen=True)
-class InHalf:
+class InHalf(Predicate):
     """Is in the left or right half of the image."""
 
     side: Side
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         x = people[index].x
         return _graded(1 - x if self.side == "left" else x, 1 - _LEFT_HALF, _MIDDLE)
 
 
 @dataclass(frozen=True)
-class Outermost:
+class Outermost(Predicate):
     """Is the one farthest to a side."""
 
     side: Side
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         return _place(people, index, self.side, 0)
 
 
 @dataclass(frozen=True)
-class SecondFrom:
+class SecondFrom(Predicate):
     """Is next to the one farthest to a side, of four or more."""
 
     side: Side
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         return _place(people, index, self.side, 1) if len(people) > 3 else Truth.NO
 
 
 @dataclass(frozen=True)
-class InMiddle:
+class InMiddle(Predicate):
     """Is the middle one of three."""
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         return _place(people, index, "left", 1) if len(people) == 3 else Truth.NO
 
 
 @dataclass(frozen=True)
-class Nearest:
+class Nearest(Predicate):
     """Is the one nearest to the camera."""
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         others = [person.depth for i, person in enumerate(people) if i != index]
         return _graded(people[index].depth - max(others), _CLEAR_DEPTH, 0)
 
 
 @dataclass(frozen=True)
-class Farthest:
+class Farthest(Predicate):
     """Is the one farthest from the camera."""
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         others = [person.depth for i, person in enumerate(people) if i != index]
         return _graded(min(others) - people[index].depth, _CLEAR_DEPTH, 0)
 
 
 @dataclass(frozen=True)
-class Beside:
+class Beside(Predicate):
     """Is to the left or right of the one that another claim picks."""
 
     side: Side
     anchor: Predicate
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         anchor = referent(self.anchor, people)
         if anchor is None:
             return Truth.UNCLEAR
@@ -213,14 +209,13 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class DepthFrom:
+class DepthFrom(Predicate):
     """Is before or behind the one that another claim picks, and not far to the side."""
 
     order: Literal["before", "behind"]
     anchor: Predicate
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         anchor = referent(self.anchor, people)
         if anchor is None:
             return Truth.UNCLEAR
@@ -233,22 +228,15 @@ class DepthFrom:
 
 
 @dataclass(frozen=True)
-class Both:
+class Both(Predicate):
     """Two claims hold."""
 
     first: Predicate
     second: Predicate
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        """See `ShirtIs`."""
         answers = [claim.truth(people, index) for claim in (self.first, self.second)]
         return min(answers, key=lambda answer: answer.value)
-
-
-Predicate: TypeAlias = (
-    "ShirtIs | BottomIs | HasHat | HairIs | PoseIs | FromBehind | InHalf | Outermost | SecondFrom "
-    "| InMiddle | Nearest | Farthest | Beside | DepthFrom | Both"
-)
 
 
 def referent(predicate: Predicate, people: Sequence[Traits]) -> int | None:

@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
-GOLDEN ?=
+GOLDEN ?= tests/golden
 PYTEST_ARGS ?=
 TRAIN_ARGS ?=
 FUZZ ?= 20000
@@ -60,8 +60,7 @@ versions: setup ## print the versions that the checks run with
 	@"$(BIN)/python" -m pip list --format=freeze | grep -i -E \
 		"^(torch|torchvision|lightning|hydra-core|timm|transformers|pycocotools|numpy|pytest|mypy|ruff|uniphd)="
 
-parity: setup ## compare with the golden files: make parity GOLDEN=DIR
-	@test -n "$(GOLDEN)" || { echo "Say where the golden files are: make parity GOLDEN=DIR"; exit 2; }
+parity: setup ## compare with the official network's numbers, or with others: GOLDEN=DIR
 	"$(BIN)/python" -m parity "$(GOLDEN)"
 
 gpu: ## test and measure on a CUDA device; installs nothing

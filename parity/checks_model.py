@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -21,38 +21,34 @@ STATES = 1e-4  # hidden states, which are of order 1 to 10
 
 
 def check_end_to_end(arrays: Arrays, network: UniPHD) -> list[Comparison]:
-    """Final outputs, masks of all queries and the heads of all layers."""
+    """Final outputs, masks of all queries and the heads of all layers, those that are stored."""
     hidden: list[Tensor] = []
     hook = network.decoder.layers[-1].register_forward_hook(
         lambda module, inputs, output: hidden.append(output)
     )
     predictions, masks = _forward(arrays, network)
     hook.remove()
-    final = predictions.final
-    rows = torch.arange(len(masks)).unsqueeze(1)
-    top = masks[rows, torch.from_numpy(arrays["out_mask_query_idx"])]
-    layers = predictions.layers
-    compare = _comparer(arrays)
+    final, layers = predictions.final, predictions.layers
+    outputs = {
+        "out_pred_logits": final.logits,
+        "out_pred_boxes": final.boxes,
+        "out_pred_keypoints": _official_keypoints(final.keypoints),
+        "out_pred_keypoints_visi": final.visibility_logits,
+        "layer_logits": torch.stack([layer.logits for layer in layers]),
+        "layer_boxes": torch.stack([layer.boxes for layer in layers]),
+        "layer_keypoints": torch.stack([_official_keypoints(layer.keypoints) for layer in layers]),
+        "layer_keypoints_visi": torch.stack([layer.visibility_logits for layer in layers]),
+    }
+    large = {"out_pred_masks_sub8": (masks[:, :, 4::8, 4::8], MASKS)}
+    if "out_mask_query_idx" in arrays:
+        rows = torch.arange(len(masks)).unsqueeze(1)
+        top = masks[rows, torch.from_numpy(arrays["out_mask_query_idx"])]
+        large["out_pred_masks_top3"] = (top, MASKS)
+    if "dbg_hs_last" in arrays:
+        large["dbg_hs_last"] = (hidden[0], STATES)
+    compared = {name: (value, OUTPUTS) for name, value in outputs.items()} | large
     return [
-        compare("out_pred_logits", final.logits, OUTPUTS),
-        compare("out_pred_boxes", final.boxes, OUTPUTS),
-        compare("out_pred_keypoints", _official_keypoints(final.keypoints), OUTPUTS),
-        compare("out_pred_keypoints_visi", final.visibility_logits, OUTPUTS),
-        compare("out_pred_masks_top3", top, MASKS),
-        compare("out_pred_masks_sub8", masks[:, :, 4::8, 4::8], MASKS),
-        compare("layer_logits", torch.stack([layer.logits for layer in layers]), OUTPUTS),
-        compare("layer_boxes", torch.stack([layer.boxes for layer in layers]), OUTPUTS),
-        compare(
-            "layer_keypoints",
-            torch.stack([_official_keypoints(layer.keypoints) for layer in layers]),
-            OUTPUTS,
-        ),
-        compare(
-            "layer_keypoints_visi",
-            torch.stack([layer.visibility_logits for layer in layers]),
-            OUTPUTS,
-        ),
-        compare("dbg_hs_last", hidden[0], STATES),
+        Comparison(name, actual, arrays[name], atol) for name, (actual, atol) in compared.items()
     ]
 
 
@@ -99,10 +95,6 @@ def _official_keypoints(keypoints: Tensor) -> Tensor:
     """(..., 17, 2) in the official layout: 34 coordinates, then 17 constants sigmoid(1)."""
     constants = torch.ones_like(keypoints[..., 0]).sigmoid()
     return torch.cat([keypoints.flatten(-2), constants], dim=-1)
-
-
-def _comparer(arrays: Arrays) -> Callable[[str, Tensor, float], Comparison]:
-    return lambda item, actual, atol: Comparison(item, actual, arrays[item], atol)
 
 
 CHECKS = {"end_to_end_text": check_end_to_end, "end_to_end_point": check_end_to_end,

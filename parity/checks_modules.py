@@ -150,17 +150,13 @@ def check_feature_resizer(arrays: Arrays, network: UniPHD) -> list[Comparison]:
 
 def check_pos_embed_sine_hw(arrays: Arrays, network: UniPHD) -> list[Comparison]:
     """Position encoding of padded maps."""
-    out = sine_position_2d(
-        _tensor(arrays, "mask"), int(arrays["num_pos_feats"]), float(arrays["temperature_h"])
-    )
+    out = sine_position_2d(_tensor(arrays, "mask"), int(arrays["num_pos_feats"]))
     return _compare_all(arrays, {"out": out}, 1e-5)
 
 
 def check_pos_embed_sine_1d(arrays: Arrays, network: UniPHD) -> list[Comparison]:
     """Position encoding of padded sentences."""
-    out = sine_position_1d(
-        _tensor(arrays, "mask"), int(arrays["num_pos_feats"]), float(arrays["temperature"])
-    )
+    out = sine_position_1d(_tensor(arrays, "mask"), int(arrays["num_pos_feats"]))
     return _compare_all(arrays, {"out": out.transpose(1, 2)}, 1e-5)
 
 

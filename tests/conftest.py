@@ -29,7 +29,13 @@ def _shared(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """Stored inputs and outputs of the official network."""
+    """Inputs and outputs of the official network, a selection that every clone has."""
+    return CHECKOUT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def all_golden() -> Path:
+    """All that are stored."""
     return _shared("golden")
 
 

@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
-from parity.checks_postprocess import CHECKS
 from uniphd.inference.detect import resize_masks, to_cpu, to_instances, top_k
 from uniphd.models.outputs import LayerPrediction
 
@@ -112,12 +108,3 @@ def test_half_precision_predictions() -> None:
     fractions = instances.keypoints / torch.tensor([1333, 1000])
     expected = lowered.keypoints[0, instances.queries].float()
     torch.testing.assert_close(fractions, expected, atol=1e-6, rtol=0)
-
-
-def test_postprocessing_is_the_official_one(golden: Path) -> None:
-    files = sorted(golden.glob("postprocess_*.npz"))
-    assert files
-    for file in files:
-        comparisons = CHECKS["postprocess"](dict(np.load(file)))
-        failed = [f"{c.item}: {c.max_abs:.1e}" for c in comparisons if not c.passed]
-        assert not failed, file.name

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from uniphd.config.allocator import keep_freed_memory
 from uniphd.config.compose import build, config_dir, fill_resolvers
 from uniphd.data.datamodule import RefHumanDataModule
-from uniphd.data.dataset import Draw
+from uniphd.data.dataset import SampleKey
 from uniphd.models.backbone import normalise
 from uniphd.structures import Batch
 
@@ -89,14 +89,14 @@ def main() -> None:
     report(rounds, f"{len(data.train_instances)} people, batches of {data.batch_size}")
 
 
-def draw(seed: int, people: int, count: int) -> list[Draw]:
+def draw(seed: int, people: int, count: int) -> list[SampleKey]:
     """Random people with random augmentations."""
     random = Random(seed)
-    return [Draw(random.randrange(1_000_000), random.randrange(people)) for _ in range(count)]
+    return [SampleKey(random.randrange(1_000_000), random.randrange(people)) for _ in range(count)]
 
 
 def measure(
-    dataset: Dataset[Any], collate: Callable[..., Any], draws: list[Draw], batch_size: int
+    dataset: Dataset[Any], collate: Callable[..., Any], draws: list[SampleKey], batch_size: int
 ) -> Round:
     """Seconds per sample of one round, from the first batch to the last."""
     loader = DataLoader(

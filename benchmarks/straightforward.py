@@ -26,15 +26,15 @@ from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as F
 
 from uniphd.data.datamodule import RefHumanDataModule
-from uniphd.data.dataset import Draw
-from uniphd.data.sample import Scene, resized_size
+from uniphd.data.dataset import SampleKey
+from uniphd.data.sample import AnnotatedPerson, resized_size
 from uniphd.data.transforms import TrainingTransform, mirror_caption
 from uniphd.keypoints import FLIP_ORDER
 from uniphd.prompts import Prompt, PromptBatch, Tokenize, batch_prompts
 from uniphd.structures import Size
 
 Parts = dict[str, Any]
-"""The fields of a `Scene`, with torchvision's types."""
+"""The image and the fields of an `AnnotatedPerson`, with torchvision's types."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,17 @@ class PlainPeople(Dataset[PlainSample]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, draw: Draw) -> PlainSample:
+    def __getitem__(self, draw: SampleKey) -> PlainSample:
         """Read, augment and normalise."""
         epoch, index = draw
         parts = read(*self.entries[index], self.folder)
         parts = augment(parts, self.transform, Random(f"transform/{self.seed}/{epoch}/{index}"))
-        scene = Scene(**{name: plain(part) for name, part in parts.items()})
-        pixels = F.to_dtype(F.pil_to_tensor(scene.image), torch.float32, scale=True)
+        pixels = F.to_dtype(F.pil_to_tensor(parts.pop("image")), torch.float32, scale=True)
+        person = AnnotatedPerson(**{name: plain(part) for name, part in parts.items()})
         return PlainSample(
             image=F.normalize(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            prompt=self.prompt(scene, Random(f"prompt/{self.seed}/{epoch}/{index}")),
-            target=target(scene),
+            prompt=self.prompt(person, Random(f"prompt/{self.seed}/{epoch}/{index}")),
+            target=target(person),
         )
 
 
@@ -201,19 +201,19 @@ def crop(parts: Parts, top: int, left: int, height: int, width: int) -> Parts:
     }
 
 
-def target(scene: Scene) -> dict[str, Tensor]:
+def target(person: AnnotatedPerson) -> dict[str, Tensor]:
     """The fields of a `uniphd.structures.Target`."""
-    width, height = scene.image.size
-    boxes = box_convert(scene.box, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
-    keypoints = scene.keypoints / torch.tensor([width, height])
-    keypoints[~scene.visibility] = 0
+    height, width = person.size
+    boxes = box_convert(person.box, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
+    keypoints = person.keypoints / torch.tensor([width, height])
+    keypoints[~person.visibility] = 0
     return {
         "labels": torch.tensor([1]),
         "boxes": boxes,
         "keypoints": keypoints.unsqueeze(0),
-        "visibility": scene.visibility.float().unsqueeze(0),
-        "area": torch.tensor([scene.area / (width * height)]),
-        "masks": scene.mask.bool(),
+        "visibility": person.visibility.float().unsqueeze(0),
+        "area": torch.tensor([person.area / (width * height)]),
+        "masks": person.mask.bool(),
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from uniphd.data.collate import Collate
-from uniphd.data.dataset import Sample
+from uniphd.data.dataset import PersonSample, Sample
 from uniphd.errors import PromptError
 from uniphd.prompts import (
     BoxPrompt,
@@ -35,7 +35,8 @@ def sample(height: int, width: int, prompt: Prompt, image_id: int) -> Sample:
         masks=torch.zeros(1, height, width, dtype=torch.bool),
     )
     image = torch.randint(1, 256, (3, height, width), dtype=torch.uint8)
-    return Sample(image, prompt, target, image_id, (2 * height, width))
+    person = PersonSample(prompt, target, image_id)
+    return Sample(image, (2 * height, width), (person,))
 
 
 def test_images_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
@@ -57,7 +58,7 @@ def test_images_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
         for field in fields(Target):
             value, expected = (
                 getattr(batch.targets[row], field.name),
-                getattr(one.target, field.name),
+                getattr(one.people[0].target, field.name),
             )
             assert torch.equal(value, expected)
             assert value.dtype == expected.dtype
@@ -71,32 +72,34 @@ def test_images_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
     assert batch.prompts.boxes.tolist() == [[1, 2, 5, 6]]
 
 
-def test_neighbours_that_show_the_same_image_share_it(tokenize: Tokenizer) -> None:
+def test_people_of_a_sample_share_its_image(tokenize: Tokenizer) -> None:
     one, other, last = (sample(20, 30, TextPrompt("a man"), number) for number in (1, 2, 3))
-    same = replace(other, image=one.image.clone(), prompt=PointPrompt(torch.tensor([1.0, 2.0])))
     smaller = sample(20, 16, TextPrompt("a man"), 4)
-    batch = Collate(tokenize)([one, same, last, smaller, replace(smaller, image_id=5), one])
+    shared = replace(one, people=one.people + other.people)
+    batch = Collate(tokenize)([shared, last, replace(smaller, people=smaller.people * 2), one])
     assert batch.image_index == (0, 0, 1, 2, 2, 3)
     assert batch.images.shape == (4, 3, 32, 32)
     assert torch.equal(batch.images[0, :, :20, :30], one.image)
     assert batch.padding_mask.sum((1, 2)).tolist() == [32 * 32 - 600] * 2 + [32 * 32 - 320, 424]
     assert batch.sizes == ((20, 30),) * 3 + ((20, 16),) * 2 + ((20, 30),)
-    assert batch.image_ids == (1, 2, 3, 4, 5, 1)
+    assert batch.image_ids == (1, 2, 3, 4, 4, 1)
+    assert torch.equal(batch.targets[1].boxes, other.people[0].target.boxes)
     assert len(batch) == len(batch.prompts) == len(batch.targets) == 6
 
 
 def test_captions_know_whom_they_mean(tokenize: Tokenizer) -> None:
-    samples = [
-        replace(sample(20, 30, PointPrompt(torch.ones(2)), number), extra_captions=captions)
-        for number, captions in enumerate((("a man", "he"), (), ("a girl",)))
-    ]
+    (person,) = sample(20, 30, PointPrompt(torch.ones(2)), 1).people
+    man, boy, girl = (
+        replace(person, extra_captions=captions) for captions in (("a man", "he"), (), ("a girl",))
+    )
+    samples = [replace(sample(20, 30, man.prompt, 1), people=p) for p in ((man, boy), (girl,))]
     batch = Collate(tokenize)(samples)
     assert batch.extra_captions is not None
     assert batch.extra_captions.rows == (0, 0, 2)
     expected = batch_prompts([TextPrompt(text) for text in ("a man", "he", "a girl")], tokenize)
     assert torch.equal(batch.extra_captions.prompts.input_ids, expected.input_ids)
     assert batch.extra_captions.prompts.kinds == ("text",) * 3
-    assert Collate(tokenize)(samples[1:2]).extra_captions is None
+    assert Collate(tokenize)([replace(samples[1], people=(boy,))]).extra_captions is None
 
 
 def test_targets_share_one_block_of_memory_per_field(tokenize: Tokenizer) -> None:

@@ -16,15 +16,10 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.dataset import (
-    Draw,
-    EpochSampler,
-    ImageGroupSampler,
-    RefHumanDataset,
-    Sample,
-)
+from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
 from uniphd.data.images import ImageFolder
 from uniphd.data.prompts import FixedPrompt, PromptSampler
+from uniphd.data.samplers import EpochSampler, ImageGroupSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.errors import ImageError
 
@@ -36,18 +31,20 @@ def make_dataset(folder: Path, people: Sequence[ReferredPerson], seed: int = 0) 
 
 def numbers(sample: Sample) -> list[Tensor]:
     """Every tensor of a sample."""
-    target = sample.target
-    prompt = [value for value in vars(sample.prompt).values() if isinstance(value, Tensor)]
+    (person,) = sample.people
+    target = person.target
+    prompt = [value for value in vars(person.prompt).values() if isinstance(value, Tensor)]
     return [sample.image, target.boxes, target.keypoints, target.visibility, target.masks, *prompt]
 
 
 def same(first: Sample, second: Sample) -> bool:
     pairs = zip(numbers(first), numbers(second), strict=True)
+    (one,), (other,) = first.people, second.people
     return (
-        first.image_id == second.image_id
-        and first.prompt.kind == second.prompt.kind
-        and getattr(first.prompt, "text", "") == getattr(second.prompt, "text", "")
-        and all(torch.equal(one, other) for one, other in pairs)
+        one.image_id == other.image_id
+        and one.prompt.kind == other.prompt.kind
+        and getattr(one.prompt, "text", "") == getattr(other.prompt, "text", "")
+        and all(torch.equal(*pair) for pair in pairs)
     )
 
 
@@ -72,12 +69,12 @@ def test_a_sample_has_the_networks_types(folder: Path, people: tuple[ReferredPer
     height, width = sample.image.shape[1:]
     assert sample.image.dtype == torch.uint8
     assert max(height, width) <= 100
-    assert sample.target.masks.shape == (1, height, width)
-    assert sample.target.keypoints.shape == (1, 17, 2)
-    assert len(sample.target) == 1
-    assert sample.image_id == people[3].image_id
+    assert sample.people[0].target.masks.shape == (1, height, width)
+    assert sample.people[0].target.keypoints.shape == (1, 17, 2)
+    assert len(sample.people[0].target) == 1
+    assert sample.people[0].image_id == people[3].image_id
     assert sample.original_size == people[3].size
-    assert sample.prompt.kind == "point"
+    assert sample.people[0].prompt.kind == "point"
     assert len(dataset) == 8
 
 
@@ -87,9 +84,11 @@ def test_a_draw_depends_on_seed_epoch_and_index(
     twin = make_dataset(folder, people)
     other_seed = make_dataset(folder, people, seed=1)
     for index in range(8):
-        assert same(dataset[Draw(3, index)], twin[Draw(3, index)])
-        assert same(dataset[index], twin[Draw(0, index)])
-    changed_epoch = [same(dataset[Draw(0, index)], dataset[Draw(1, index)]) for index in range(8)]
+        assert same(dataset[SampleKey(3, index)], twin[SampleKey(3, index)])
+        assert same(dataset[index], twin[SampleKey(0, index)])
+    changed_epoch = [
+        same(dataset[SampleKey(0, index)], dataset[SampleKey(1, index)]) for index in range(8)
+    ]
     changed_seed = [same(dataset[index], other_seed[index]) for index in range(8)]
     assert sum(changed_epoch) <= 1
     assert sum(changed_seed) <= 1
@@ -106,7 +105,7 @@ def test_captions_are_the_persons_own_each_once_and_drawn_anew(
         dataset = RefHumanDataset(
             [person], read, transform, PromptSampler(), num_extra_captions=count
         )
-        return dataset[Draw(epoch, 0)].extra_captions
+        return dataset[SampleKey(epoch, 0)].people[0].extra_captions
 
     drawn = [draw(epoch, 2) for epoch in range(30)]
     assert all(len(set(captions)) == 2 for captions in drawn)
@@ -122,9 +121,9 @@ def test_prompts_do_not_hang_on_the_augmentation(
     plain = RefHumanDataset(
         people, ImageFolder(folder / "images"), EvaluationTransform(60), PromptSampler()
     )
-    draws = [Draw(epoch, index) for epoch in range(4) for index in range(8)]
-    kinds = [dataset[draw].prompt.kind for draw in draws]
-    assert [plain[draw].prompt.kind for draw in draws] == kinds
+    draws = [SampleKey(epoch, index) for epoch in range(4) for index in range(8)]
+    kinds = [dataset[draw].people[0].prompt.kind for draw in draws]
+    assert [plain[draw].people[0].prompt.kind for draw in draws] == kinds
     assert len(Counter(kinds)) == 3
 
 
@@ -150,11 +149,11 @@ def test_persistent_workers_draw_what_the_main_process_draws(dataset: RefHumanDa
     alone, together = epochs(dataset, 0), epochs(dataset, 2)
     for one, other in zip(alone, together, strict=True):
         assert all(map(same, one, other))
-    orders = [[sample.image_id for sample in samples] for samples in together]
+    orders = [[sample.people[0].image_id for sample in samples] for samples in together]
     assert len({tuple(order) for order in orders}) == 3
     assert {tuple(sorted(order)) for order in orders} == {tuple(range(1, 9))}
     # Persistent workers that never hear of the epoch would repeat the draws of the first one.
-    by_id = [{sample.image_id: sample for sample in samples} for samples in together]
+    by_id = [{sample.people[0].image_id: sample for sample in samples} for samples in together]
     assert sum(same(by_id[0][number], by_id[2][number]) for number in by_id[0]) <= 1
 
 
@@ -165,7 +164,7 @@ def test_a_resumed_run_draws_what_the_interrupted_one_would_have(dataset: RefHum
 
 def test_a_dataset_travels_to_spawned_workers(dataset: RefHumanDataset) -> None:
     copy: RefHumanDataset = pickle.loads(pickle.dumps(dataset))
-    assert same(copy[Draw(2, 5)], dataset[Draw(2, 5)])
+    assert same(copy[SampleKey(2, 5)], dataset[SampleKey(2, 5)])
 
 
 def test_loading_leaves_the_global_random_numbers_alone(dataset: RefHumanDataset) -> None:
@@ -202,7 +201,7 @@ def test_processes_share_an_epoch(
         pretend("get_rank", rank)
         sampler = EpochSampler(dataset, shuffle=True, seed=1)
         sampler.set_epoch(2)
-        shares.append([draw.item for draw in sampler])
+        shares.append([draw.instance for draw in sampler])
         assert {draw.epoch for draw in sampler} == {2}
     assert [len(share) for share in shares] == [3, 3, 3]
     assert set().union(*shares) == set(range(8))
@@ -241,7 +240,7 @@ def test_people_of_an_image_stay_together(
             draws = list(sampler)
             assert len(draws) == len(sampler) == 3
             assert {draw.epoch for draw in draws} == {epoch}
-            shares.append([draw.item for draw in draws])
+            shares.append([draw.instance for draw in draws])
         order = [item for share in shares for item in share]
         assert set(order) == set(range(8))  # and one of them twice
         orders.append(tuple(name for name, _ in groupby(names[item] for item in order[:8])))

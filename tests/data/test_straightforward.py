@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.straightforward import PlainBatch, PlainCollate, PlainPeople
 from uniphd.data.datamodule import RefHumanDataModule
-from uniphd.data.dataset import Draw
+from uniphd.data.dataset import SampleKey
 from uniphd.data.prompts import PromptSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.models.backbone import normalise
@@ -41,7 +41,9 @@ def people_of(
     return data
 
 
-def same_batches(data: RefHumanDataModule, tokenize: Tokenizer, draws: list[Draw]) -> list[Batch]:
+def same_batches(
+    data: RefHumanDataModule, tokenize: Tokenizer, draws: list[SampleKey]
+) -> list[Batch]:
     """The batches of four draws each, after comparing them with the direct way's."""
     loader = data.train_dataloader()
     plain, plain_collate = PlainPeople(data), PlainCollate(tokenize)
@@ -56,11 +58,11 @@ def same_batches(data: RefHumanDataModule, tokenize: Tokenizer, draws: list[Draw
 
 def require_same(batch: Batch, plain: PlainBatch) -> None:
     """Every number is equal, the normalised images included."""
-    padding_mask, prompts, image_index = batch.padding_mask, batch.prompts, batch.image_index
+    padding_mask, prompts = batch.padding_mask, batch.prompts
     images = normalise(batch.images, padding_mask, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    rows = list(image_index)  # neighbours may share an image
-    assert torch.equal(images[rows], plain.images)
-    assert torch.equal(padding_mask[rows], plain.padding_mask)
+    assert batch.image_index == tuple(range(len(plain.images)))
+    assert torch.equal(images, plain.images)
+    assert torch.equal(padding_mask, plain.padding_mask)
     for target, expected in zip(batch.targets, plain.targets, strict=True):
         for field in fields(target):
             value = getattr(target, field.name)
@@ -77,7 +79,7 @@ def require_same(batch: Batch, plain: PlainBatch) -> None:
 def test_drawn_people(folder: Path, tokenize: Tokenizer) -> None:
     transform = TrainingTransform((48, 64, 80), 100, crop_scales=(60, 80), crop_size=(40, 70))
     data = people_of(folder, tokenize, transform)
-    draws = [Draw(epoch, item) for epoch in range(12) for item in range(8)]
+    draws = [SampleKey(epoch, item) for epoch in range(12) for item in range(8)]
     batches = same_batches(data, tokenize, draws)
     sizes = {size for batch in batches for size in batch.sizes}
     kinds = {kind for batch in batches for kind in batch.prompts.kinds}
@@ -88,7 +90,7 @@ def test_drawn_people(folder: Path, tokenize: Tokenizer) -> None:
 def test_other_pixel_values_are_noticed(folder: Path, tokenize: Tokenizer) -> None:
     data = people_of(folder, tokenize, TrainingTransform((48,), 100))
     loader = data.train_dataloader()
-    draws = [Draw(0, item) for item in range(4)]
+    draws = [SampleKey(0, item) for item in range(4)]
     batch = loader.collate_fn([loader.dataset[draw] for draw in draws])
     plain = PlainCollate(tokenize)([PlainPeople(data)[draw] for draw in draws])
     require_same(batch, plain)
@@ -101,4 +103,6 @@ def test_other_pixel_values_are_noticed(folder: Path, tokenize: Tokenizer) -> No
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_real_people(refhuman_mini: Path, tokenize: Tokenizer, seed: int) -> None:
     data = people_of(refhuman_mini, tokenize, TrainingTransform(), seed)
-    same_batches(data, tokenize, [Draw(seed, item) for item in range(len(data.train_instances))])
+    same_batches(
+        data, tokenize, [SampleKey(seed, item) for item in range(len(data.train_instances))]
+    )

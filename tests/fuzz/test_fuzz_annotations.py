@@ -17,7 +17,7 @@ from tests.fuzz.cases import ends_well, share
 from tests.fuzz.people import assert_sound_record, assert_sound_target, content
 from uniphd.data.annotations import AnnotationFile, ReferredPerson, load_annotations
 from uniphd.data.prompts import draw_prompt
-from uniphd.data.sample import make_scene, make_target
+from uniphd.data.sample import annotate, make_target
 from uniphd.data.transforms import TrainingTransform
 from uniphd.prompts import PROMPT_KINDS, require_inside, require_sound
 
@@ -147,12 +147,12 @@ def assert_sound_pipeline(person: ReferredPerson) -> None:
     )
     image = Image.new("RGB", (person.width, person.height))
     for seed in range(2):
-        scene = transform(make_scene(image, person), Random(seed))
-        assert_sound_target(make_target(scene), scene.size)
+        annotated = transform(annotate(image, [person]), Random(seed))
+        assert_sound_target(make_target(annotated.people[0]), annotated.size)
         for kind in PROMPT_KINDS:
-            prompt = draw_prompt(scene, kind, Random(seed), box_jitter=0.05)
+            prompt = draw_prompt(annotated.people[0], kind, Random(seed), box_jitter=0.05)
             require_sound(prompt)
-            require_inside(prompt, scene.size)
+            require_inside(prompt, annotated.size)
 
 
 @share(0.07)
@@ -172,7 +172,7 @@ def test_damaged_bytes(path: Path, data: st.DataObject) -> None:
             del raw[place : place + 3]
     path.write_bytes(bytes(raw))
     with ends_well(str(path)):
-        for person in load(path).records:
+        for person in load(path).instances:
             assert_sound_record(person)
 
 

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from tests.fuzz.cases import ends_well, share
 from uniphd.data.collate import Collate
-from uniphd.data.dataset import Sample
+from uniphd.data.dataset import PersonSample, Sample
 from uniphd.data.transforms import mirror_caption
 from uniphd.models.tokenizer import HashTokenizer
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt
@@ -58,7 +58,8 @@ def sample(prompt: Prompt, image_id: int) -> Sample:
         masks=torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool),
     )
     image = torch.zeros(3, HEIGHT, WIDTH)
-    return Sample(image, prompt, target, image_id=image_id, original_size=(HEIGHT, WIDTH))
+    person = PersonSample(prompt, target, image_id)
+    return Sample(image, original_size=(HEIGHT, WIDTH), people=(person,))
 
 
 @share(0.12)

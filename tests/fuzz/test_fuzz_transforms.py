@@ -16,7 +16,7 @@ from tests.fuzz.cases import ends_well, share
 from tests.fuzz.people import assert_sound_target
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.prompts import draw_prompt
-from uniphd.data.sample import Scene, make_scene, make_target
+from uniphd.data.sample import AnnotatedImage, annotate, make_target
 from uniphd.data.transforms import TrainingTransform
 from uniphd.keypoints import KEYPOINT_NAMES
 from uniphd.prompts import PROMPT_KINDS, require_inside, require_sound
@@ -105,46 +105,48 @@ def is_mirrored(pixels: npt.NDArray[np.float64]) -> bool:
 @given(case=cases())
 def test_points_stay_on_the_same_place_of_the_body(case: Case) -> None:
     with ends_well():
-        scene = case.transform(make_scene(painted(case), person_of(case)), Random(case.seed))
-        target = make_target(scene)
-        assert_sound_target(target, scene.size)
-        pixels = np.asarray(scene.image, dtype=np.float64)
+        annotated = case.transform(annotate(painted(case), [person_of(case)]), Random(case.seed))
+        target = make_target(annotated.people[0])
+        assert_sound_target(target, annotated.size)
+        pixels = np.asarray(annotated.image, dtype=np.float64)
         mirrored = is_mirrored(pixels[..., 2])
-        assert mirrored == (scene.caption == "on the right")
-        check_points(case, scene, pixels[..., 0], mirrored)
+        assert mirrored == (annotated.people[0].caption == "on the right")
+        check_points(case, annotated, pixels[..., 0], mirrored)
 
 
-def check_points(case: Case, scene: Scene, red: npt.NDArray[np.float64], mirrored: bool) -> None:
-    height, width = scene.size
+def check_points(
+    case: Case, annotated: AnnotatedImage, red: npt.NDArray[np.float64], mirrored: bool
+) -> None:
+    height, width = annotated.size
     name = KEYPOINT_NAMES[case.keypoint]
     if mirrored:  # by the names, not by the order that the transform uses
         swap = {"left": "right", "right": "left"}
         side, _, rest = name.partition("_")
         name = f"{swap[side]}_{rest}" if side in swap else name
     number = KEYPOINT_NAMES.index(name)
-    target = make_target(scene)
+    target = make_target(annotated.people[0])
     if target.visibility[0, number] == 0:
-        x, y = scene.keypoints[number].tolist()
+        x, y = annotated.people[0].keypoints[number].tolist()
         assert not (0 <= x < width and 0 <= y < height), "a keypoint of the image was lost"
         return
     x, y = (target.keypoints[0, number].numpy() * (width, height)).tolist()
-    stroke = scene.scribbles[0, 0].tolist()
+    stroke = annotated.people[0].scribbles[0, 0].tolist()
     np.testing.assert_allclose(stroke, (x, y), atol=0.01)
     # The disc has to be whole for its centre to be known.
-    scale = 2 * RADIUS * max(enlargement(case, scene), 0.5)
+    scale = 2 * RADIUS * max(enlargement(case, annotated), 0.5)
     assume(min(x, y, width - 1 - x, height - 1 - y) > scale)
     assert red.max() > 0
     centre = found(red)
     # Half a pixel of the source: its centre is at .5, and annotations count from the corner.
-    tolerance = 0.75 + 0.5 * enlargement(case, scene)
+    tolerance = 0.75 + 0.5 * enlargement(case, annotated)
     np.testing.assert_allclose(centre, (x, y), atol=tolerance)
 
 
-def enlargement(case: Case, scene: Scene) -> float:
+def enlargement(case: Case, annotated: AnnotatedImage) -> float:
     """How much wider the painted disc may have become."""
     largest = max(*case.transform.scales, *case.transform.crop_scales)
     return max(largest / min(case.size), 1.0) * max(
-        1.0, max(scene.size) / case.transform.crop_size[0]
+        1.0, max(annotated.size) / case.transform.crop_size[0]
     )
 
 
@@ -187,10 +189,10 @@ def test_every_size_gives_a_sound_target(
         scales=(32, 48), max_size=64, crop_scales=(40, 60), crop_size=(20, 40)
     )
     with ends_well():
-        scene = transform(make_scene(Image.new("RGB", (width, height)), person), Random(seed))
-        assert max(scene.size) <= 128, "an image beyond the limit; rounding at most doubles it"
-        assert_sound_target(make_target(scene), scene.size)
+        annotated = transform(annotate(Image.new("RGB", (width, height)), [person]), Random(seed))
+        assert max(annotated.size) <= 128, "an image beyond the limit; rounding at most doubles it"
+        assert_sound_target(make_target(annotated.people[0]), annotated.size)
         for kind in PROMPT_KINDS:
-            prompt = draw_prompt(scene, kind, Random(seed), box_jitter=0.05)
+            prompt = draw_prompt(annotated.people[0], kind, Random(seed), box_jitter=0.05)
             require_sound(prompt)
-            require_inside(prompt, scene.size)
+            require_inside(prompt, annotated.size)

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.masks import decode_segmentation
 from uniphd.data.prompts import FixedPrompt
-from uniphd.data.sample import make_scene
+from uniphd.data.sample import annotated_person
 from uniphd.inference.detect import detect, to_cpu
 from uniphd.metrics.oks import pairwise_oks
 from uniphd.metrics.referring import ACCURATE, group_by_image, shown_person
@@ -186,7 +186,7 @@ def worst(results: Iterable[Result], count: int) -> list[Result]:
 def contact_row(result: Result, image: Image.Image) -> Row:
     """The row of a contact sheet that shows a result over its image."""
     annotation = result.annotation
-    prompt = FixedPrompt(result.kind)(make_scene(image, annotation), Random(0))
+    prompt = FixedPrompt(result.kind)(annotated_person(annotation), Random(0))
     mask = decode_segmentation(result.counts, annotation.size).astype(bool)
     labelled = annotation.keypoints[:, 2] > 0
     return Row(

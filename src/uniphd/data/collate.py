@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 import torch
-from torch import Tensor
 
-from uniphd.data.dataset import Sample
+from uniphd.data.dataset import PersonSample, Sample
 from uniphd.errors import PromptError
 from uniphd.prompts import TextPrompt, Tokenize, batch_prompts, require_inside, require_sound
 from uniphd.structures import Batch, Captions, Size, Target
@@ -30,46 +29,46 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Batch samples; the canvas is as high and wide as the largest, rounded up to 16.
 
-        It has at least 32 pixels a side. Neighbours that show the same image share it.
+        It has at least 32 pixels a side. The people of a sample share its image.
 
         Raises:
             PromptError: a prompt says nothing or points outside of its image.
         """
-        sizes = tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples)
-        for sample, size in zip(samples, sizes, strict=True):
-            _check_prompt(sample, size)
+        people = [person for sample in samples for person in sample.people]
+        image_index = [row for row, sample in enumerate(samples) for _ in sample.people]
+        sizes = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
+        for person, row in zip(people, image_index, strict=True):
+            _check_prompt(person, sizes[row])
         height, width = (_round_up(max(sides)) for sides in zip(*sizes, strict=True))
-        different, image_index = _different_images(samples)
-        images = torch.zeros(len(different), 3, height, width, dtype=torch.uint8)
-        padding_mask = torch.ones(len(different), height, width, dtype=torch.bool)
-        for row, image in enumerate(different):
-            _, h, w = image.shape
-            images[row, :, :h, :w] = image
+        images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+        padding_mask = torch.ones(len(samples), height, width, dtype=torch.bool)
+        for row, (h, w) in enumerate(sizes):
+            images[row, :, :h, :w] = samples[row].image
             padding_mask[row, :h, :w] = False
         return Batch(
             images=images,
             padding_mask=padding_mask,
-            image_index=image_index,
-            sizes=sizes,
-            original_sizes=tuple(sample.original_size for sample in samples),
-            prompts=batch_prompts([sample.prompt for sample in samples], self.tokenize),
-            targets=_in_blocks([sample.target for sample in samples]),
-            image_ids=tuple(sample.image_id for sample in samples),
-            extra_captions=self._extra_captions(samples),
+            image_index=tuple(image_index),
+            sizes=tuple(sizes[row] for row in image_index),
+            original_sizes=tuple(samples[row].original_size for row in image_index),
+            prompts=batch_prompts([person.prompt for person in people], self.tokenize),
+            targets=_in_blocks([person.target for person in people]),
+            image_ids=tuple(person.image_id for person in people),
+            extra_captions=self._extra_captions(people),
         )
 
-    def _extra_captions(self, samples: Sequence[Sample]) -> Captions | None:
-        texts = [TextPrompt(text) for sample in samples for text in sample.extra_captions]
-        rows = [row for row, sample in enumerate(samples) for _ in sample.extra_captions]
+    def _extra_captions(self, people: Sequence[PersonSample]) -> Captions | None:
+        texts = [TextPrompt(text) for person in people for text in person.extra_captions]
+        rows = [row for row, person in enumerate(people) for _ in person.extra_captions]
         return Captions(batch_prompts(texts, self.tokenize), tuple(rows)) if rows else None
 
 
-def _check_prompt(sample: Sample, size: Size) -> None:
+def _check_prompt(person: PersonSample, size: Size) -> None:
     try:
-        require_sound(sample.prompt)
-        require_inside(sample.prompt, size)
+        require_sound(person.prompt)
+        require_inside(person.prompt, size)
     except PromptError as error:
-        raise PromptError(f"image id {sample.image_id}: {error}") from error
+        raise PromptError(f"image id {person.image_id}: {error}") from error
 
 
 def _in_blocks(targets: Sequence[Target]) -> tuple[Target, ...]:
@@ -87,17 +86,6 @@ def _in_blocks(targets: Sequence[Target]) -> tuple[Target, ...]:
         Target(**{name: column[row] for name, column in columns.items()})
         for row in range(len(targets))
     )
-
-
-def _different_images(samples: Sequence[Sample]) -> tuple[list[Tensor], tuple[int, ...]]:
-    """The images without those that equal the one before, and which one every sample has."""
-    images: list[Tensor] = []
-    rows: list[int] = []
-    for sample in samples:
-        if not images or not torch.equal(images[-1], sample.image):
-            images.append(sample.image)
-        rows.append(len(images) - 1)
-    return images, tuple(rows)
 
 
 def _round_up(length: int) -> int:

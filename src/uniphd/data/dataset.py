@@ -1,68 +1,82 @@
-"""One referred person per index: image, prompt and target, as the network takes them."""
+"""One image per item with some of its people: prompts and targets, as the network takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import groupby
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.utils.data import Dataset
-from torch.utils.data.distributed import DistributedSampler
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.images import ReadImage
 from uniphd.data.prompts import DrawPrompt
-from uniphd.data.sample import Scene, image_tensor, make_scene, make_target
+from uniphd.data.sample import AnnotatedPerson, annotate, image_tensor, make_target
 from uniphd.data.transforms import Transform
 from uniphd.prompts import Prompt
 from uniphd.structures import Size, Target
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What the data set returns for one person.
+class PersonSample:
+    """One of the people of a `Sample`.
 
     Attributes:
-        image: (3, h, w) uint8 RGB.
-        prompt: in pixels of `image`.
-        target: of one person.
-        image_id: of the annotation file.
-        original_size: (height, width) of the image.
+        prompt: in pixels of the image.
+        target: of this person.
+        image_id: of the annotation file, where every person has one.
         extra_captions: sentences about the person beside the prompt, each different.
     """
 
-    image: Tensor
     prompt: Prompt
     target: Target
     image_id: int
-    original_size: Size
     extra_captions: tuple[str, ...] = ()
 
 
-class Draw(NamedTuple):
-    """Which sample, and in which epoch: together with the seed all that a sample depends on."""
+@dataclass(frozen=True)
+class Sample:
+    """An item of the data set: an image, decoded and augmented once, and some of its people.
+
+    Attributes:
+        image: (3, h, w) uint8 RGB.
+        original_size: (height, width) of the image.
+        people: at least one.
+    """
+
+    image: Tensor
+    original_size: Size
+    people: tuple[PersonSample, ...]
+
+
+class SampleKey(NamedTuple):
+    """Whom to load, by the place in `RefHumanDataset.instances`, and in which epoch."""
 
     epoch: int
-    item: int
+    instance: int
 
 
 class RefHumanDataset(Dataset[Sample]):
     """Referred people with their images.
 
-    A sample depends on (seed, epoch, index) and on nothing else, so any number of workers and a
-    resumed run draw the same. `EpochSampler` hands the epoch over with every index.
+    What is drawn for a person depends on (seed, epoch, index) and on nothing else, so any number of
+    workers and a resumed run draw the same. `EpochSampler` hands the epoch over with every index.
+
+    People of an image who follow each other in a batch may become one sample: then one of the
+    image's augmentations, the first one's, holds for all of them.
 
     Args:
         instances: the people, in the order of the indices.
         read: reads their images.
-        transform: changes image and annotation together.
+        transform: changes image and annotations together.
         prompt: draws the prompt.
         seed: of every random number.
         num_extra_captions: how many of the person's sentences, drawn anew, a sample has beside its
             prompt; all of them where there are fewer.
+        group_by_image: whether neighbours of a batch with the same image are one sample.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class RefHumanDataset(Dataset[Sample]):
         prompt: DrawPrompt,
         seed: int = 0,
         num_extra_captions: int = 0,
+        group_by_image: bool = False,
     ) -> None:
         self.instances = tuple(instances)
         self.read = read
@@ -80,100 +95,57 @@ class RefHumanDataset(Dataset[Sample]):
         self.prompt = prompt
         self.seed = seed
         self.num_extra_captions = num_extra_captions
+        self.group_by_image = group_by_image
 
     def __len__(self) -> int:
         return len(self.instances)
 
-    def __getitem__(self, draw: Draw | int) -> Sample:
-        """The sample of an epoch and index; a bare index is taken in epoch 0.
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        """The sample of one person; a bare index is taken in epoch 0.
 
         Raises:
             ImageError: the image is missing or damaged.
         """
-        epoch, index = draw if isinstance(draw, tuple) else Draw(epoch=0, item=draw)
+        (sample,) = self.__getitems__([key])
+        return sample
+
+    def __getitems__(self, keys: Sequence[SampleKey | int]) -> list[Sample]:
+        """The samples of a batch of people, which a `DataLoader` asks for as a whole."""
+        people = [key if isinstance(key, SampleKey) else SampleKey(0, key) for key in keys]
+        if not self.group_by_image:
+            return [self._load(epoch, [index]) for epoch, index in people]
+        runs = groupby(people, lambda key: (key.epoch, *self._image(key.instance)))
+        return [self._load(epoch, [key.instance for key in run]) for (epoch, *_), run in runs]
+
+    def _image(self, index: int) -> tuple[str, Size]:
         person = self.instances[index]
-        scene = make_scene(self.read(person), person)
-        scene = self.transform(scene, self._random("transform", epoch, index))
+        return person.file_name, person.size
+
+    def _load(self, epoch: int, indices: Sequence[int]) -> Sample:
+        """An image with people who are all in it."""
+        instances = [self.instances[index] for index in indices]
+        annotated = annotate(self.read(instances[0]), instances)
+        annotated = self.transform(annotated, self._random("transform", epoch, indices[0]))
+        people = zip(annotated.people, instances, indices, strict=True)
         return Sample(
-            image=image_tensor(scene.image),
-            prompt=self.prompt(scene, self._random("prompt", epoch, index)),
-            target=make_target(scene),
-            image_id=person.image_id,
-            original_size=person.size,
-            extra_captions=self._extra_captions(scene, epoch, index),
+            image=image_tensor(annotated.image),
+            original_size=instances[0].size,
+            people=tuple(
+                PersonSample(
+                    prompt=self.prompt(person, self._random("prompt", epoch, index)),
+                    target=make_target(person),
+                    image_id=instance.image_id,
+                    extra_captions=self._extra_captions(person, epoch, index),
+                )
+                for person, instance, index in people
+            ),
         )
 
-    def _extra_captions(self, scene: Scene, epoch: int, index: int) -> tuple[str, ...]:
-        every = (scene.caption, *scene.other_captions)
+    def _extra_captions(self, person: AnnotatedPerson, epoch: int, index: int) -> tuple[str, ...]:
+        every = (person.caption, *person.other_captions)
         count = min(self.num_extra_captions, len(every))
         return tuple(self._random("captions", epoch, index).sample(every, count))
 
     def _random(self, purpose: str, epoch: int, index: int) -> Random:
         """A stream of its own for every purpose; `Random` hashes the string with SHA-512."""
         return Random(f"{purpose}/{self.seed}/{epoch}/{index}")
-
-
-class EpochSampler(DistributedSampler[Any]):
-    """Indices together with their epoch, so that persistent workers learn of it.
-
-    Every process takes its share, with a few repeated where the number does not divide. Lightning
-    recognises a `DistributedSampler`: it keeps it in a distributed run and calls `set_epoch`.
-
-    Args:
-        dataset: what the indices are of.
-        shuffle: whether to permute, differently in every epoch.
-        seed: of the permutation, the same in every process.
-
-    Attributes:
-        skip: how many of an epoch's first draws are left out, when it is resumed in the middle.
-    """
-
-    skip = 0
-
-    def __init__(self, dataset: Dataset[Sample], shuffle: bool, seed: int = 0) -> None:
-        running = distributed.is_available() and distributed.is_initialized()
-        super().__init__(
-            dataset,
-            num_replicas=distributed.get_world_size() if running else 1,
-            rank=distributed.get_rank() if running else 0,
-            shuffle=shuffle,
-            seed=seed,
-        )
-
-    def __iter__(self) -> Iterator[Draw]:
-        """This process's draws of the epoch that `set_epoch` named."""
-        for index in islice(self._order(), self.skip, None):
-            yield Draw(self.epoch, index)
-
-    def _order(self) -> Iterator[int]:
-        """This process's indices of the whole epoch."""
-        return super().__iter__()
-
-
-class ImageGroupSampler(EpochSampler):
-    """The same, with the people of an image one after the other, so that they share a batch.
-
-    Asked for several people of one image, a network sees what only the prompt can explain.
-
-    Args:
-        dataset: the people.
-        shuffle: whether to permute the images, differently in every epoch.
-        seed: of the permutation, the same in every process.
-    """
-
-    def __init__(self, dataset: RefHumanDataset, shuffle: bool, seed: int = 0) -> None:
-        super().__init__(dataset, shuffle, seed)
-        all_images: dict[str, list[int]] = {}
-        for index, person in enumerate(dataset.instances):
-            all_images.setdefault(person.file_name, []).append(index)
-        self._images = list(all_images.values())
-
-    def _order(self) -> Iterator[int]:
-        """This process's indices of the whole epoch; neighbouring ones."""
-        order = list(range(len(self._images)))
-        if self.shuffle:
-            Random(f"images/{self.seed}/{self.epoch}").shuffle(order)
-        people = [index for place in order for index in self._images[place]]
-        people = list(islice(cycle(people), self.total_size))  # every process as many
-        first = self.rank * self.num_samples
-        return iter(people[first : first + self.num_samples])

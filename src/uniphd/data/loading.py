@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.collate import Collate
-from uniphd.data.dataset import EpochSampler, ImageGroupSampler, RefHumanDataset, Sample
+from uniphd.data.dataset import RefHumanDataset, Sample
 from uniphd.data.images import ReadImage
 from uniphd.data.prompts import DrawPrompt, FixedPrompt
 from uniphd.data.resumable import ResumableLoader, leave_stopping_to_the_main_process
+from uniphd.data.samplers import EpochSampler, ImageGroupSampler
 from uniphd.data.transforms import Transform
 from uniphd.errors import ConfigError
 from uniphd.prompts import PromptKind, Tokenize
@@ -63,7 +64,8 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         persistent_workers: whether the training's workers outlive the epoch. (The validation's
             never do: there are as many loaders as kinds of prompt.)
         val_prompts: kinds to validate, one loader each, in this order.
-        group_by_image: whether the people of an image share a training batch.
+        group_by_image: whether the people of an image follow each other in the training and, within
+            a batch, share the image and its augmentation.
         num_extra_captions: sentences about every person of the training beside the prompt; only the
             grounding loss reads them.
         seed: of the order, the augmentation and the prompts.
@@ -139,6 +141,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
             self.prompt_sampler,
             self.seed,
             self.num_extra_captions,
+            self.group_by_image,
         )
         order = ImageGroupSampler if self.group_by_image else EpochSampler
         sampler = order(dataset, shuffle=True, seed=self.seed)
@@ -149,7 +152,14 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         if not self.validates:
             return []
         datasets = [
-            RefHumanDataset(self.val_instances, self.read, self.eval_transform, prompt, self.seed)
+            RefHumanDataset(
+                self.val_instances,
+                self.read,
+                self.eval_transform,
+                prompt,
+                self.seed,
+                group_by_image=True,
+            )
             for prompt in self._fixed_prompts
         ]
         return [

@@ -1,4 +1,4 @@
-"""From a scene to the prompt of one training or evaluation sample.
+"""From an annotated person to the prompt of one training or evaluation sample.
 
 The kind of prompt is data: it is drawn here, sample by sample, and never inside the network.
 """
@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from uniphd.data.sample import Scene
+from uniphd.data.sample import AnnotatedPerson
 from uniphd.data.scribbles import draw_scribble, on_mask
 from uniphd.errors import ConfigError
 from uniphd.prompts import (
@@ -33,8 +33,8 @@ _TRAINING_POINTS = (4, 7)
 class DrawPrompt(Protocol):
     """How a data set makes the prompt of a sample."""
 
-    def __call__(self, scene: Scene, random: Random) -> Prompt:
-        """Return the prompt for a preprocessed scene, with random numbers from `random`."""
+    def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
+        """Return the prompt for a preprocessed person, with random numbers from `random`."""
         ...
 
 
@@ -51,13 +51,13 @@ class FixedPrompt:
     def __init__(self, kind: PromptKind) -> None:
         self.kind: PromptKind = _known(kind)
 
-    def __call__(self, scene: Scene, random: Random) -> Prompt:
+    def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """The caption, the annotated box, the first scribble, or that scribble's sixth point."""
         if self.kind == "text":
-            return TextPrompt(scene.caption)
+            return TextPrompt(person.caption)
         if self.kind == "box":
-            return BoxPrompt(scene.box[0])
-        stroke = _first_scribble(scene)
+            return BoxPrompt(person.box[0])
+        stroke = _first_scribble(person)
         if self.kind == "point":
             return PointPrompt(stroke[_EVALUATION_POINT])
         return ScribblePrompt(stroke)
@@ -96,30 +96,32 @@ class PromptSampler:
         self.weights = [weights[kind] for kind in PROMPT_KINDS]
         self.box_jitter = box_jitter
 
-    def __call__(self, scene: Scene, random: Random) -> Prompt:
+    def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """Draw a kind and its prompt."""
         kind = random.choices(PROMPT_KINDS, self.weights)[0]
-        return draw_prompt(scene, kind, random, self.box_jitter)
+        return draw_prompt(person, kind, random, self.box_jitter)
 
 
-def draw_prompt(scene: Scene, kind: PromptKind, random: Random, box_jitter: float = 0.0) -> Prompt:
+def draw_prompt(
+    person: AnnotatedPerson, kind: PromptKind, random: Random, box_jitter: float = 0.0
+) -> Prompt:
     """Draw a training prompt of a given kind.
 
     Where cropping or resizing took a point of the chosen scribble off the mask, a fresh one is
     drawn. (The official release first clamps the points to the border of the crop.)
 
     Args:
-        scene: preprocessed.
+        person: preprocessed.
         kind: of the prompt.
         random: where random numbers come from.
         box_jitter: as in `PromptSampler`.
     """
     if kind == "text":
-        return TextPrompt(random.choice((scene.caption, *scene.other_captions)))
+        return TextPrompt(random.choice((person.caption, *person.other_captions)))
     if kind == "box":
-        return BoxPrompt(_jitter(scene, random, box_jitter))
-    stroke = random.choice(scene.scribbles).floor()
-    mask = scene.mask[0].numpy()
+        return BoxPrompt(_jitter(person, random, box_jitter))
+    stroke = random.choice(person.scribbles).floor()
+    mask = person.mask[0].numpy()
     if not on_mask(stroke.numpy(), mask):
         stroke = torch.from_numpy(draw_scribble(mask, random))
     if kind == "point":
@@ -127,17 +129,17 @@ def draw_prompt(scene: Scene, kind: PromptKind, random: Random, box_jitter: floa
     return ScribblePrompt(stroke)
 
 
-def _first_scribble(scene: Scene) -> Tensor:
+def _first_scribble(person: AnnotatedPerson) -> Tensor:
     """The first scribble (12, 2), clamped to the image and rounded down (official release)."""
-    height, width = scene.size
+    height, width = person.size
     last = torch.tensor([width - 1, height - 1])
-    return torch.minimum(scene.scribbles[0], last).clamp(min=0).floor()
+    return torch.minimum(person.scribbles[0], last).clamp(min=0).floor()
 
 
-def _jitter(scene: Scene, random: Random, amount: float) -> Tensor:
+def _jitter(person: AnnotatedPerson, random: Random, amount: float) -> Tensor:
     """The box (4,) with every side moved at random, inside the image."""
-    height, width = scene.size
-    box = scene.box[0]
+    height, width = person.size
+    box = person.box[0]
     extent = (box[2:] - box[:2]).repeat(2)
     moves = torch.tensor([random.uniform(-amount, amount) for _ in range(4)])
     limits = torch.tensor([width, height, width, height])

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
-from uniphd.data.dataset import EpochSampler, Sample
+from uniphd.data.dataset import Sample
+from uniphd.data.samplers import EpochSampler
 
 # What schedulers ask a job to stop with: SIGTERM when they take the machine away, SIGUSR1 (Slurm's
 # `--signal=USR1@300`) or SIGUSR2 (submitit's) some time before its end. Windows has SIGTERM alone.

@@ -1,14 +1,15 @@
-"""An image and the person annotated in it, and the geometry that moves both together.
+"""An image and the people annotated in it, and the geometry that moves them together.
 
 Pillow moves the image and plain arithmetic the rest: every training sample passes here, and
 `tv_tensors` would cost more than the arithmetic. Sizes follow DETR, which truncates the longer
 side.
 
-Coordinates are pixels (x, y) of `Scene.image`.
+Coordinates are pixels (x, y) of the image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,11 +23,10 @@ from uniphd.structures import Size, Target
 
 
 @dataclass(frozen=True)
-class Scene:
-    """An image with everything that is annotated for one person in it.
+class AnnotatedPerson:
+    """What is annotated for one person of an image.
 
     Attributes:
-        image: RGB.
         caption: the person in words.
         other_captions: other words for the same person.
         box: (1, 4) x1, y1, x2, y2, inside the image.
@@ -37,7 +37,6 @@ class Scene:
         area: of the mask in square pixels.
     """
 
-    image: Image.Image
     caption: str
     other_captions: tuple[str, ...]
     box: Tensor
@@ -50,23 +49,45 @@ class Scene:
     @property
     def size(self) -> Size:
         """(height, width) of the image."""
-        return self.image.height, self.image.width
+        return self.mask.shape[-2], self.mask.shape[-1]
 
     @property
-    def shows_person(self) -> bool:
+    def is_shown(self) -> bool:
         """Whether a pixel of the mask, a box with an area and a labelled keypoint are left."""
         extent = self.box[0, 2:] - self.box[0, :2]
         return bool((extent > 0).all() and self.visibility.any() and self.mask.any())
 
 
-def make_scene(image: Image.Image, person: ReferredPerson) -> Scene:
-    """Put an image and its record together; the box is clipped to the image."""
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """An image with some of the people in it, at least one.
+
+    Attributes:
+        image: RGB.
+        people: of this image.
+    """
+
+    image: Image.Image
+    people: tuple[AnnotatedPerson, ...]
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the image."""
+        return self.image.height, self.image.width
+
+
+def annotate(image: Image.Image, people: Sequence[ReferredPerson]) -> AnnotatedImage:
+    """Put an image and some of its people together."""
+    return AnnotatedImage(image, tuple(map(annotated_person, people)))
+
+
+def annotated_person(person: ReferredPerson) -> AnnotatedPerson:
+    """The annotation of a file as tensors; the box is clipped to the image."""
     x, y, width, height = person.bbox
     corners = torch.tensor([[x, y, x + width, y + height]])
     limits = torch.tensor([person.width, person.height] * 2)
     keypoints = torch.from_numpy(person.keypoints)
-    return Scene(
-        image=image,
+    return AnnotatedPerson(
         caption=person.caption,
         other_captions=person.other_captions,
         box=torch.minimum(corners, limits).clamp(min=0),
@@ -78,65 +99,88 @@ def make_scene(image: Image.Image, person: ReferredPerson) -> Scene:
     )
 
 
-def flip(scene: Scene) -> Scene:
+def flip(annotated: AnnotatedImage) -> AnnotatedImage:
     """Mirror left and right; points go to w - 1 - x, boxes to w - x, keypoints swap sides.
 
-    The caption is left alone, see `uniphd.data.transforms.mirror_caption`.
+    Captions are left alone, see `uniphd.data.transforms.mirror_caption`.
     """
-    order = list(FLIP_ORDER)
-    width = scene.size[1]
-    x1, y1, x2, y2 = scene.box.unbind(-1)
-    return replace(
-        scene,
-        image=scene.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-        box=torch.stack([width - x2, y1, width - x1, y2], dim=-1),
-        keypoints=_mirror(scene.keypoints[order], width),
-        visibility=scene.visibility[order],
-        scribbles=_mirror(scene.scribbles, width),
-        mask=scene.mask.flip(-1),
+    return AnnotatedImage(
+        annotated.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        tuple(map(_flip_person, annotated.people)),
     )
 
 
-def resize(scene: Scene, size: Size) -> Scene:
-    """Resize to (height, width): Pillow's bilinear for the image, nearest for the mask.
+def _flip_person(person: AnnotatedPerson) -> AnnotatedPerson:
+    order = list(FLIP_ORDER)
+    width = person.size[1]
+    x1, y1, x2, y2 = person.box.unbind(-1)
+    return replace(
+        person,
+        box=torch.stack([width - x2, y1, width - x1, y2], dim=-1),
+        keypoints=_mirror(person.keypoints[order], width),
+        visibility=person.visibility[order],
+        scribbles=_mirror(person.scribbles, width),
+        mask=person.mask.flip(-1),
+    )
+
+
+def resize(annotated: AnnotatedImage, size: Size) -> AnnotatedImage:
+    """Resize to (height, width): Pillow's bilinear for the image, nearest for the masks.
 
     A mask too thin for the new size keeps one pixel.
     """
-    if size == scene.size:
-        return scene
+    if size == annotated.size:
+        return annotated
     height, width = size
-    ratios = torch.tensor([width / scene.size[1], height / scene.size[0]])
-    return replace(
-        scene,
-        image=scene.image.resize((width, height), Image.Resampling.BILINEAR),
-        box=scene.box * ratios.repeat(2),
-        keypoints=scene.keypoints * ratios,
-        scribbles=scene.scribbles * ratios,
-        mask=_resize_mask(scene.mask, size),
-        area=scene.area * (height / scene.size[0] * width / scene.size[1]),
+    return AnnotatedImage(
+        annotated.image.resize((width, height), Image.Resampling.BILINEAR),
+        tuple(_resize_person(person, size) for person in annotated.people),
     )
 
 
-def crop(scene: Scene, top: int, left: int, size: Size) -> Scene:
-    """Cut out a window; see `Scene.shows_person` for whether the person is still in it.
+def _resize_person(person: AnnotatedPerson, size: Size) -> AnnotatedPerson:
+    height, width = size
+    ratios = torch.tensor([width / person.size[1], height / person.size[0]])
+    return replace(
+        person,
+        box=person.box * ratios.repeat(2),
+        keypoints=person.keypoints * ratios,
+        scribbles=person.scribbles * ratios,
+        mask=_resize_mask(person.mask, size),
+        area=person.area * (height / person.size[0] * width / person.size[1]),
+    )
 
-    The box is clipped and the area counted anew in the cropped mask (DETR takes the clipped box's,
+
+def crop(annotated: AnnotatedImage, top: int, left: int, size: Size) -> AnnotatedImage | None:
+    """Cut out a window; None where it does not show every person, see `is_shown`.
+
+    Boxes are clipped and areas counted anew in the cropped mask (DETR takes the clipped box's,
     which is about twice as large and would widen the OKS). Keypoints outside of the window lose
     their visibility (the official release keeps them, clamped to the border). Scribbles are only
     shifted.
     """
+    people = []
+    for person in annotated.people:
+        people.append(_crop_person(person, top, left, size))
+        if not people[-1].is_shown:
+            return None
+    height, width = size
+    window = annotated.image.crop((left, top, left + width, top + height))
+    return AnnotatedImage(window, tuple(people))
+
+
+def _crop_person(person: AnnotatedPerson, top: int, left: int, size: Size) -> AnnotatedPerson:
     height, width = size
     corner, extent = torch.tensor([left, top]), torch.tensor([width, height])
-    keypoints = scene.keypoints - corner
+    keypoints = person.keypoints - corner
     inside = ((keypoints >= 0) & (keypoints < extent)).all(-1)
-    mask = scene.mask[:, top : top + height, left : left + width]
+    mask = person.mask[:, top : top + height, left : left + width]
     return replace(
-        scene,
-        image=scene.image.crop((left, top, left + width, top + height)),
-        box=torch.minimum(scene.box - corner.repeat(2), extent.repeat(2)).clamp(min=0),
+        person,
+        box=torch.minimum(person.box - corner.repeat(2), extent.repeat(2)).clamp(min=0),
         keypoints=keypoints,
-        visibility=scene.visibility & inside,
-        scribbles=scene.scribbles - corner,
+        visibility=person.visibility & inside,
+        scribbles=person.scribbles - corner,
         mask=mask,
         area=float(mask.count_nonzero()),
     )
@@ -175,20 +219,20 @@ def image_tensor(image: Image.Image) -> Tensor:
     return torch.frombuffer(rows, dtype=torch.uint8).view(image.height, 3, -1).transpose(0, 1)
 
 
-def make_target(scene: Scene) -> Target:
+def make_target(person: AnnotatedPerson) -> Target:
     """The training target: coordinates divided by (w, h), the area by w * h."""
-    height, width = scene.size
+    height, width = person.size
     extent = torch.tensor([width, height], dtype=torch.float32)
-    first, last = scene.box.split(2, dim=1)
-    keypoints = scene.keypoints / extent
-    visibility = scene.visibility.float()
+    first, last = person.box.split(2, dim=1)
+    keypoints = person.keypoints / extent
+    visibility = person.visibility.float()
     return Target(
         labels=torch.ones(1, dtype=torch.int64),
         boxes=torch.cat([(first + last) / 2 / extent, (last - first) / extent], dim=1),
         keypoints=(keypoints * visibility[:, None])[None],
         visibility=visibility[None],
-        area=torch.tensor([scene.area / (height * width)]),
-        masks=scene.mask.bool(),
+        area=torch.tensor([person.area / (height * width)]),
+        masks=person.mask.bool(),
     )
 
 

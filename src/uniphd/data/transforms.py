@@ -13,7 +13,7 @@ from dataclasses import replace
 from random import Random
 from typing import Protocol
 
-from uniphd.data.sample import Scene, crop, flip, resize, resized_size
+from uniphd.data.sample import AnnotatedImage, AnnotatedPerson, crop, flip, resize, resized_size
 from uniphd.errors import ConfigError
 
 _CROP_ATTEMPTS = 10
@@ -31,10 +31,10 @@ _SIDES = re.compile(
 
 
 class Transform(Protocol):
-    """A change of a scene with random numbers from `random`."""
+    """A change of an image and its people with random numbers from `random`."""
 
-    def __call__(self, scene: Scene, random: Random) -> Scene:
-        """Return the changed scene."""
+    def __call__(self, annotated: AnnotatedImage, random: Random) -> AnnotatedImage:
+        """Return the changed image with its people."""
         ...
 
 
@@ -50,21 +50,22 @@ class EvaluationTransform:
         self.size = size
         self.max_size = max_size
 
-    def __call__(self, scene: Scene, random: Random) -> Scene:
+    def __call__(self, annotated: AnnotatedImage, random: Random) -> AnnotatedImage:
         """Resize; nothing is random here."""
-        return resize(scene, resized_size(scene.size, self.size, self.max_size))
+        return resize(annotated, resized_size(annotated.size, self.size, self.max_size))
 
 
 class TrainingTransform:
     """Random flip, then a random resize, every second time after a random crop.
 
-    A crop that loses the person is drawn again, after ten failures left out. (The official release
-    draws another person instead.)
+    A crop that loses one of the people is drawn again, after ten failures left out: whoever was
+    asked for is trained on. (The official release has one person per image, and draws another one
+    instead.)
 
     Args:
         scales: shorter sides of the final resize, one drawn at random.
         max_size: limit of the longer side, pixels.
-        flip_probability: how often the scene is mirrored.
+        flip_probability: how often the image is mirrored.
         crop_probability: how often it is cropped.
         crop_scales: shorter sides of the resize before a crop, one drawn at random.
         crop_size: smallest and largest side of the crop, each side drawn for itself.
@@ -95,36 +96,41 @@ class TrainingTransform:
         self.crop_scales = tuple(crop_scales)
         self.crop_size = (crop_size[0], crop_size[1])
 
-    def __call__(self, scene: Scene, random: Random) -> Scene:
-        """Draw and apply one augmentation."""
+    def __call__(self, annotated: AnnotatedImage, random: Random) -> AnnotatedImage:
+        """Draw and apply one augmentation, the same for all people of the image."""
         if random.random() < self.flip_probability:
-            scene = replace(
-                flip(scene),
-                caption=mirror_caption(scene.caption),
-                other_captions=tuple(map(mirror_caption, scene.other_captions)),
-            )
+            flipped = flip(annotated)
+            annotated = replace(flipped, people=tuple(map(_mirror_captions, flipped.people)))
         if random.random() < self.crop_probability:
-            scene = self._crop(scene, random)
+            annotated = self._crop(annotated, random)
         shorter_side = random.choice(self.scales)
-        return resize(scene, resized_size(scene.size, shorter_side, self.max_size))
+        return resize(annotated, resized_size(annotated.size, shorter_side, self.max_size))
 
-    def _crop(self, scene: Scene, random: Random) -> Scene:
-        """Resize and cut out a random window that shows the person."""
+    def _crop(self, annotated: AnnotatedImage, random: Random) -> AnnotatedImage:
+        """Resize and cut out a random window that shows every person."""
         shorter_side = random.choice(self.crop_scales)
-        scaled = resize(scene, resized_size(scene.size, shorter_side, _LONGEST_BEFORE_CROP))
+        scaled = resize(annotated, resized_size(annotated.size, shorter_side, _LONGEST_BEFORE_CROP))
         for _ in range(_CROP_ATTEMPTS):
             width = self._side(scaled.image.width, random)
             height = self._side(scaled.image.height, random)
             top = random.randint(0, scaled.image.height - height)
             left = random.randint(0, scaled.image.width - width)
             window = crop(scaled, top, left, (height, width))
-            if window.shows_person:
+            if window is not None:
                 return window
-        return scene
+        return annotated
 
     def _side(self, available: int, random: Random) -> int:
         smallest, largest = self.crop_size
         return random.randint(min(smallest, available), min(largest, available))
+
+
+def _mirror_captions(person: AnnotatedPerson) -> AnnotatedPerson:
+    return replace(
+        person,
+        caption=mirror_caption(person.caption),
+        other_captions=tuple(map(mirror_caption, person.other_captions)),
+    )
 
 
 def mirror_caption(caption: str) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.prompts import FixedPrompt
-from uniphd.data.sample import make_scene, resize
+from uniphd.data.sample import annotate, annotated_person, resize
 from uniphd.prompts import PROMPT_KINDS, PromptKind
 from uniphd.structures import Size
 from uniphd.visualization.overlay import draw_prompt
@@ -75,23 +75,24 @@ def prompt_tile(
         kind: of the prompt.
         panel: (height, width) that the image is enlarged or shrunk to fit into.
     """
-    scene = make_scene(image, person)
-    scale = whole(scene.size, panel).scale
-    scene = resize(scene, _scaled(scene.size, scale))
+    annotated = annotate(image, [person])
+    scale = whole(annotated.size, panel).scale
+    annotated = resize(annotated, _scaled(annotated.size, scale))
     if kind == "text":
-        return Tile(scene.image, f"“{person.caption}”", "text")
-    return Tile(draw_prompt(scene.image, FixedPrompt(kind)(scene, Random(0))), "", kind)
+        return Tile(annotated.image, f"“{person.caption}”", "text")
+    prompt = FixedPrompt(kind)(annotated.people[0], Random(0))
+    return Tile(draw_prompt(annotated.image, prompt), "", kind)
 
 
 def annotation_tile(image: Image.Image, person: ReferredPerson, panel: Size = PANEL) -> Tile:
     """The annotated mask and skeleton over the image."""
-    scene = make_scene(image, person)
+    annotated = annotated_person(person)
     body = Body(
-        keypoints=scene.keypoints.numpy(),
-        visible=scene.visibility.numpy(),
-        mask=scene.mask[0].bool().numpy(),
+        keypoints=annotated.keypoints.numpy(),
+        visible=annotated.visibility.numpy(),
+        mask=annotated.mask[0].bool().numpy(),
     )
-    rendered = body_panel(image, body, whole(scene.size, panel), panel)
+    rendered = body_panel(image, body, whole(annotated.size, panel), panel)
     return Tile(rendered, "", f"{person.num_keypoints} keypoints labelled")
 
 

@@ -20,8 +20,9 @@ from torch.utils.data import Dataset
 
 from tests.equality import differences
 from tests.processes import run_processes
-from uniphd.data.dataset import Draw, EpochSampler
+from uniphd.data.dataset import SampleKey
 from uniphd.data.resumable import ResumableLoader
+from uniphd.data.samplers import EpochSampler
 from uniphd.training.callbacks.ema import ExponentialMovingAverage
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
 from uniphd.training.fault_tolerance.exact_resume import ExactResume
@@ -41,8 +42,8 @@ class Draws(Dataset[Tensor]):
     def __len__(self) -> int:
         return self.items
 
-    def __getitem__(self, draw: Draw) -> Tensor:  # type: ignore[override]
-        return torch.tensor([float(draw.epoch), float(draw.item)])
+    def __getitem__(self, draw: SampleKey) -> Tensor:  # type: ignore[override]
+        return torch.tensor([float(draw.epoch), float(draw.instance)])
 
 
 class Recorder(LightningModule):

@@ -21,12 +21,12 @@ from tests.training.fault_tolerance.test_exact_resume import (
     fit,
     fit_in_a_process,
 )
-from uniphd.data.dataset import EpochSampler
 from uniphd.data.resumable import (
     STOP_SIGNALS,
     ResumableLoader,
     leave_stopping_to_the_main_process,
 )
+from uniphd.data.samplers import EpochSampler
 from uniphd.training.fault_tolerance.stopping import StopRequested
 
 SCHEDULE: dict[str, Any] = {

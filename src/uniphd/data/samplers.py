@@ -1,0 +1,80 @@
+"""Which people an epoch has in which order, for every process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle, islice
+from random import Random
+from typing import Any
+
+from torch import distributed
+from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Indices together with their epoch, so that persistent workers learn of it.
+
+    Every process takes its share, with a few repeated where the number does not divide. Lightning
+    recognises a `DistributedSampler`: it keeps it in a distributed run and calls `set_epoch`.
+
+    Args:
+        dataset: what the indices are of.
+        shuffle: whether to permute, differently in every epoch.
+        seed: of the permutation, the same in every process.
+
+    Attributes:
+        skip: how many of an epoch's first people are left out, when it is resumed in the middle.
+    """
+
+    skip = 0
+
+    def __init__(self, dataset: Dataset[Sample], shuffle: bool, seed: int = 0) -> None:
+        running = distributed.is_available() and distributed.is_initialized()
+        super().__init__(
+            dataset,
+            num_replicas=distributed.get_world_size() if running else 1,
+            rank=distributed.get_rank() if running else 0,
+            shuffle=shuffle,
+            seed=seed,
+        )
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        """This process's people of the epoch that `set_epoch` named."""
+        for index in islice(self._order(), self.skip, None):
+            yield SampleKey(self.epoch, index)
+
+    def _order(self) -> Iterator[int]:
+        """This process's indices of the whole epoch."""
+        return super().__iter__()
+
+
+class ImageGroupSampler(EpochSampler):
+    """The same, with the people of an image one after the other, so that they share a batch.
+
+    Asked for several people of one image, a network sees what only the prompt can explain.
+
+    Args:
+        dataset: the people.
+        shuffle: whether to permute the images, differently in every epoch.
+        seed: of the permutation, the same in every process.
+    """
+
+    def __init__(self, dataset: RefHumanDataset, shuffle: bool, seed: int = 0) -> None:
+        super().__init__(dataset, shuffle, seed)
+        all_images: dict[str, list[int]] = {}
+        for index, person in enumerate(dataset.instances):
+            all_images.setdefault(person.file_name, []).append(index)
+        self._images = list(all_images.values())
+
+    def _order(self) -> Iterator[int]:
+        """This process's indices of the whole epoch; neighbouring ones."""
+        order = list(range(len(self._images)))
+        if self.shuffle:
+            Random(f"images/{self.seed}/{self.epoch}").shuffle(order)
+        people = [index for place in order for index in self._images[place]]
+        people = list(islice(cycle(people), self.total_size))  # every process as many
+        first = self.rank * self.num_samples
+        return iter(people[first : first + self.num_samples])

@@ -169,6 +169,10 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
             for dataset in datasets
         ]
 
+    def predict_dataloader(self) -> list[DataLoader[Sample]]:
+        """What is validated is predicted."""
+        return self.val_dataloader()
+
     def _loader(
         self, dataset: RefHumanDataset, batch_size: int, sampler: EpochSampler, persistent: bool
     ) -> DataLoader[Sample]:

@@ -160,3 +160,10 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Instances:
+        """Copy with every tensor on `device`; Lightning's `Trainer.predict` asks for it."""
+        present = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(
+            self, **{n: v.to(device, non_blocking=non_blocking) for n, v in present.items()}
+        )

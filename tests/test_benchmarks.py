@@ -17,6 +17,12 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.mark.slow
+def test_every_benchmark_imports() -> None:
+    modules = ", ".join(path.stem for path in BENCHMARKS.glob("*.py"))
+    subprocess.run([sys.executable, "-c", f"import {modules}"], cwd=BENCHMARKS, check=True)
+
+
+@pytest.mark.slow
 def test_the_operator_is_timed_against_the_reference(tmp_path: Path) -> None:
     script, path = BENCHMARKS / "ops_cpu.py", tmp_path / "results.json"
     command = [sys.executable, script, "--shape", "decoder", "--repeats", "1", "--threads", "1"]

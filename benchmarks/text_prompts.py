@@ -1,13 +1,13 @@
-"""Where sentences go astray: who is picked by which part of a network.
+"""Text prompts: which part of a network picks the wrong person.
 
-    python benchmarks/sentences.py synthetic_cpu data=synthetic 'data.size=[96,96]' \
+    python benchmarks/text_prompts.py synthetic_cpu data=synthetic 'data.size=[96,96]' \
         data.scene_seed=1 data.split=unseen data.val_scenes=1500
 
 Takes a checkpoint with fusion=product and arguments of uniphd-eval. Only images with two or more
-annotated people count. Answers pick whom their pose is most similar to, grounding whose annotated
-mask has the highest score, the mean of two levels. For data=synthetic, whose images are neither
-resized nor padded. `--matching 'hat$'` counts only the sentences in which this regular expression
-is found.
+annotated people count. A query picks the person whom its pose is most similar to; the grounding
+picks the person whose annotated mask has the highest score, the mean of two levels. For
+data=synthetic, whose images are neither resized nor padded. `--matching 'hat$'` counts only the
+texts that match a regular expression.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ def main() -> None:
     parser.add_argument("ckpt", help="a model folder or a checkpoint")
     parser.add_argument("overrides", nargs="*", help="as for uniphd-eval")
     parser.add_argument(
-        "--matching", type=re.compile, default="", help="regular expression found in the sentences"
+        "--matching", type=re.compile, default="", help="regular expression that texts must match"
     )
     options = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     model, data = prepare(options.ckpt, options.overrides)
     images = group_by_image(data.val_instances, data.val_distractors)
     places = {
-        record.image_id: (image, int(image.referred[number]))
+        annotation.image_id: (image, int(image.referred[number]))
         for image in images
         if len(image.people) > 1
-        for number, record in enumerate(image.annotations)
-        if re.search(options.matching, record.caption)
+        for number, annotation in enumerate(image.annotations)
+        if re.search(options.matching, annotation.caption)
     }
     right: Counter[str] = Counter()
     for batch in data.val_dataloader()[0]:
@@ -72,13 +72,13 @@ def main() -> None:
         for row, image_id in enumerate(batch.image_ids):
             if image_id in places:
                 right.update(picks(batch, predictions, seen, row, *places[image_id]))
-    print(f"{len(places)} sentences")
+    print(f"{len(places)} texts")
     for name, count in right.items():
         print(f"{100 * count / len(places):6.1f} %  {name}")
 
 
 def prepare(ckpt: str, overrides: list[str]) -> tuple[UniPHD, PeopleDataModule]:
-    """The network and the sentences."""
+    """The network and the text prompts."""
     fill_resolvers()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         fixed = [f"ckpt={ckpt}", "paths.output_dir=unused", "prompt=text"]
@@ -98,7 +98,7 @@ def picks(
     image: AnnotatedImage,
     meant: int,
 ) -> dict[str, bool]:
-    """Whether a sentence's parts pick the person meant."""
+    """Whether each part picks the referred person."""
     grounding, final = predictions.grounding, predictions.final
     assert grounding is not None, "the network has no grounding; its fusion is not fusion=product"
     height, width = batch.original_sizes[row]
@@ -108,18 +108,18 @@ def picks(
     most_seen = int(seen[row].argmax())
     chosen = {
         "the selected token of the highest class": selected[best(predictions.selection, row)],
-        "the answer with the highest grounding over its own mask": answered[most_seen],
-        "the best answer": answered[best(final, row)],
+        "the query with the highest grounding over its own mask": answered[most_seen],
+        "the best query": answered[best(final, row)],
     }
     return {
         "grounding over everybody's mask": by_mask(grounding, row, image) == meant,
-        "one of the answers": bool((answered == meant).any()),
+        "one of the queries": bool((answered == meant).any()),
         **{name: int(person) == meant for name, person in chosen.items()},
     }
 
 
 def over_own_masks(model: UniPHD, predictions: Predictions) -> Tensor:
-    """The score of every answer's own mask, less the highest of its prompt, (B, Q)."""
+    """The score of every query's own mask, less the highest of its prompt, (B, Q)."""
     assert predictions.grounding is not None
     final = predictions.final
     coarse = model.mask_head.coarse(predictions.mask_features, final.embedding, final.centre)

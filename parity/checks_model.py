@@ -11,7 +11,7 @@ from torch import Tensor
 from parity.comparison import Comparison
 from uniphd.models.outputs import Predictions
 from uniphd.models.uniphd import UniPHD
-from uniphd.prompts import PromptBatch
+from uniphd.prompts import Block, PointsBlock, PromptBatch, TextBlock
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -72,23 +72,15 @@ def _prompts(arrays: Arrays) -> PromptBatch:
     """The stored prompts: token ids, or pixels."""
     kind = str(arrays["prompt"])
     batch = len(arrays["size"])
-    points = torch.zeros((0, 0, 2))
-    input_ids = attention_mask = torch.zeros((0, 0), dtype=torch.int64)
+    block: Block
     if kind == "text":
-        input_ids = torch.from_numpy(arrays["input_ids"])
-        attention_mask = torch.from_numpy(arrays["attention_mask"])
-    elif kind == "point":
-        points = torch.from_numpy(arrays["point"]).unsqueeze(1)
+        names = ("input_ids", "attention_mask")
+        block = TextBlock(*(torch.from_numpy(arrays[name]) for name in names))
     else:
-        points = torch.from_numpy(arrays["scribble"])
-    return PromptBatch(
-        kinds=(kind,) * batch,  # type: ignore[arg-type]
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        points=points,
-        points_padding=torch.zeros(points.shape[:2], dtype=torch.bool),
-        boxes=torch.zeros((0, 4)),
-    )
+        points = torch.from_numpy(arrays[kind])
+        points = points.unsqueeze(1) if kind == "point" else points
+        block = PointsBlock(points, torch.zeros(points.shape[:2], dtype=torch.bool))
+    return PromptBatch((kind,) * batch, {kind: block})
 
 
 def _official_keypoints(keypoints: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from uniphd.models.position import sine_position_1d, sine_position_2d, sine_posi
 from uniphd.models.prompt_encoder import PromptTokens
 from uniphd.models.query_selection import token_proposals
 from uniphd.models.uniphd import UniPHD, resize_padding, valid_ratio
-from uniphd.prompts import PromptBatch, PromptKind
+from uniphd.prompts import Block, PointsBlock, PromptBatch, TextBlock
 from uniphd.structures import Size
 
 Arrays = Mapping[str, np.ndarray]
@@ -126,14 +126,14 @@ def check_fusion(arrays: Arrays, network: UniPHD) -> list[Comparison]:
     """The image's update by a sentence, a scribble and a point."""
     visual = rearrange(_tensor(arrays, "visual"), "h w b c -> b (h w) c")
     outputs = {}
-    kinds: tuple[PromptKind, ...] = ("text", "scribble", "point")
+    kinds = ("text", "scribble", "point")
     for kind in kinds:
         tokens = _tensor(arrays, kind).transpose(0, 1)
         padding = torch.zeros(tokens.shape[:2], dtype=torch.bool)
         if kind == "text":
             padding = _tensor(arrays, "text_key_padding_mask")
         positions = _tensor(arrays, f"{kind}_pos").transpose(0, 1)
-        prompt = PromptTokens(tokens, positions, padding, summary=tokens[:, 0])
+        prompt = PromptTokens(tokens, positions, padding, global_embedding=tokens[:, 0])
         with torch.inference_mode():
             kinds_only = _kinds_only(kind, len(visual))
             fused = network.fusion(visual, torch.zeros_like(visual), prompt, kinds_only)
@@ -273,9 +273,12 @@ def _store(into: dict[str, Tensor], name: str):  # type: ignore[no-untyped-def]
     return hook
 
 
-def _kinds_only(kind: PromptKind, batch: int) -> PromptBatch:
+def _kinds_only(kind: str, batch: int) -> PromptBatch:
     empty = torch.zeros((0, 0))
-    return PromptBatch((kind,) * batch, empty, empty, empty, empty, empty)
+    block: Block = PointsBlock(empty, empty)
+    if kind == "text":
+        block = TextBlock(empty, empty)
+    return PromptBatch((kind,) * batch, {kind: block})
 
 
 def _compare_all(arrays: Arrays, outputs: Mapping[str, Tensor], atol: float) -> list[Comparison]:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from uniphd.checkpoints.reading import load_model
-    from uniphd.prompts import BoxPrompt, PointPrompt, ScribblePrompt, TextPrompt
+    from uniphd.prompts import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt, TextPrompt
     from uniphd.structures import Instances
 
 __all__ = [
     "BoxPrompt",
     "Instances",
+    "MaskPrompt",
     "PointPrompt",
     "ScribblePrompt",
     "TextPrompt",
@@ -28,7 +29,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "uniphd.checkpoints.reading": ["load_model"],
-    "uniphd.prompts": ["BoxPrompt", "PointPrompt", "ScribblePrompt", "TextPrompt"],
+    "uniphd.prompts": ["BoxPrompt", "MaskPrompt", "PointPrompt", "ScribblePrompt", "TextPrompt"],
     "uniphd.structures": ["Instances"],
 }
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
 
-from uniphd.prompts import PromptBatch
+if TYPE_CHECKING:
+    from uniphd.prompts import PromptBatch, TextBlock
 
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
@@ -62,11 +63,11 @@ class Captions:
     """Sentences beside a batch's prompts, which the fusion grounds; nothing else is made of them.
 
     Attributes:
-        prompts: N sentences.
+        prompts: N texts.
         rows: N times the row of the batch with the person whom the sentence means.
     """
 
-    prompts: PromptBatch
+    prompts: TextBlock
     rows: tuple[int, ...]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Captions:

@@ -12,7 +12,6 @@ from tests.visualization.conftest import drawn as drawn
 from tests.visualization.conftest import make_person as make_person
 from tests.visualization.conftest import rendered as rendered
 from uniphd.analysis.results import Result
-from uniphd.prompts import PromptKind
 
 MakeResult = Callable[..., Result]
 
@@ -24,7 +23,7 @@ def make_result(make_person: MakePerson) -> MakeResult:
     def make(
         overlaps: tuple[float, ...] = (0.8, 0.0),
         referred: int = 0,
-        kind: PromptKind = "text",
+        kind: str = "text",
         oks: float = 0.5,
         offset: float = 0.0,
         lefts: tuple[int, ...] = (20, 60, 100, 140),

@@ -101,6 +101,7 @@ def test_prompts_choose_training_and_validation() -> None:
         "point",
         "scribble",
         "box",
+        "mask",
     ]
 
 
@@ -126,7 +127,7 @@ def test_tokenizers_are_loaded_where_there_are_sentences(tmp_path: Path) -> None
         load_tokenizer(HashTokenizer(), data)
         with pytest.raises(ConfigError, match="--tokenizer DIR"):
             load_tokenizer(nowhere, data)
-    load_tokenizer(nowhere, compose_eval(None, "prompt=positional").data)
+    load_tokenizer(nowhere, compose_eval(None, "prompt=spatial").data)
 
 
 def test_minilm_has_the_size_that_its_file_says() -> None:

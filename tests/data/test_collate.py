@@ -18,7 +18,6 @@ from uniphd.prompts import (
     Prompt,
     ScribblePrompt,
     TextPrompt,
-    batch_prompts,
 )
 from uniphd.structures import Target
 
@@ -66,10 +65,12 @@ def test_images_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
     assert batch.original_sizes == ((60, 40), (66, 17), (10, 48), (16, 8))
     assert batch.image_ids == (7, 3, 9, 1)
     assert batch.prompts.kinds == ("text", "scribble", "point", "box")
-    assert batch.prompts.input_ids.tolist() == [[1, 4, 3]]
-    assert batch.prompts.points.shape == (2, 12, 2)
-    assert batch.prompts.points_padding.sum(1).tolist() == [0, 11]
-    assert batch.prompts.boxes.tolist() == [[1, 2, 5, 6]]
+    text, scribble, point, box = (vars(block) for block in batch.prompts.blocks.values())
+    assert text["input_ids"].tolist() == [[1, 4, 3]]
+    assert scribble["points"].shape == (1, 12, 2)
+    assert point["points"].tolist() == [[[4, 2]]]
+    assert not scribble["padding"].any()
+    assert box["boxes"].tolist() == [[1, 2, 5, 6]]
 
 
 def test_people_of_a_sample_share_its_image(tokenize: Tokenizer) -> None:
@@ -96,9 +97,8 @@ def test_captions_know_whom_they_mean(tokenize: Tokenizer) -> None:
     batch = Collate(tokenize)(samples)
     assert batch.extra_captions is not None
     assert batch.extra_captions.rows == (0, 0, 2)
-    expected = batch_prompts([TextPrompt(text) for text in ("a man", "he", "a girl")], tokenize)
-    assert torch.equal(batch.extra_captions.prompts.input_ids, expected.input_ids)
-    assert batch.extra_captions.prompts.kinds == ("text",) * 3
+    expected, _ = tokenize(["a man", "he", "a girl"])
+    assert torch.equal(batch.extra_captions.prompts.input_ids, expected)
     assert Collate(tokenize)([replace(samples[1], people=(boy,))]).extra_captions is None
 
 

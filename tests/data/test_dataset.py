@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
 from uniphd.data.images import ImageFolder
-from uniphd.data.prompts import FixedPrompt, PromptSampler
 from uniphd.data.samplers import EpochSampler, ImageGroupSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.errors import ImageError
+from uniphd.prompts import FixedPrompt, PromptSampler
 
 
 def make_dataset(folder: Path, people: Sequence[ReferredPerson], seed: int = 0) -> RefHumanDataset:

@@ -17,13 +17,13 @@ from uniphd.data.annotations import ReferredPerson
 from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
 from uniphd.data.images import ImageFolder
 from uniphd.data.loading import PeopleDataModule
-from uniphd.data.prompts import PromptSampler
 from uniphd.data.sample import AnnotatedImage, annotate
 from uniphd.data.samplers import ImageGroupSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.losses.auxiliary.grounding import GroundingLoss
 from uniphd.models.outputs import GroundingPrediction
 from uniphd.models.tokenizer import HashTokenizer
+from uniphd.prompts import PromptSampler
 from uniphd.structures import Batch, Target
 from uniphd.synthetic.datamodule import SyntheticDataModule
 

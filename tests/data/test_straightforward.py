@@ -12,11 +12,12 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from benchmarks.straightforward import PlainBatch, PlainCollate, PlainPeople
+from tests.equality import differences
 from uniphd.data.datamodule import RefHumanDataModule
 from uniphd.data.dataset import SampleKey
-from uniphd.data.prompts import PromptSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.models.backbone import normalise
+from uniphd.prompts import PromptSampler
 from uniphd.structures import Batch
 
 # What pycocotools does when it draws a mask.
@@ -68,12 +69,12 @@ def require_same(batch: Batch, plain: PlainBatch) -> None:
             value = getattr(target, field.name)
             assert torch.equal(value, expected[field.name]), field.name
             assert value.dtype == expected[field.name].dtype, field.name
-    for name, expected_value in vars(plain.prompts).items():
-        value = getattr(prompts, name)
-        if isinstance(value, Tensor):
-            assert torch.equal(value, expected_value), name
-        else:
-            assert value == expected_value
+    assert prompts.kinds == plain.prompts.kinds
+    blocks, expected_blocks = (
+        {kind: vars(block) for kind, block in some.blocks.items()}
+        for some in (prompts, plain.prompts)
+    )
+    assert differences(blocks, expected_blocks) == []
 
 
 def test_drawn_people(folder: Path, tokenize: Tokenizer) -> None:

@@ -18,8 +18,9 @@ from pycocotools import mask as coco_mask
 from uniphd.data.annotations import ReferredPerson, load_annotations
 from uniphd.data.images import read_image
 from uniphd.data.sample import AnnotatedImage, AnnotatedPerson, annotate
-from uniphd.data.transforms import EvaluationTransform, TrainingTransform, mirror_caption
+from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.errors import ConfigError
+from uniphd.prompts.text import mirror_caption
 
 
 @pytest.fixture

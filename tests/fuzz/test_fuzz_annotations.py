@@ -16,10 +16,9 @@ from PIL import Image
 from tests.fuzz.cases import ends_well, share
 from tests.fuzz.people import assert_sound_record, assert_sound_target, content
 from uniphd.data.annotations import AnnotationFile, ReferredPerson, load_annotations
-from uniphd.data.prompts import draw_prompt
 from uniphd.data.sample import annotate, make_target
 from uniphd.data.transforms import TrainingTransform
-from uniphd.prompts import PROMPT_KINDS, require_inside, require_sound
+from uniphd.prompts import KINDS
 
 GOOD = content()
 
@@ -149,10 +148,10 @@ def assert_sound_pipeline(person: ReferredPerson) -> None:
     for seed in range(2):
         annotated = transform(annotate(image, [person]), Random(seed))
         assert_sound_target(make_target(annotated.people[0]), annotated.size)
-        for kind in PROMPT_KINDS:
-            prompt = draw_prompt(annotated.people[0], kind, Random(seed), box_jitter=0.05)
-            require_sound(prompt)
-            require_inside(prompt, annotated.size)
+        for kind in KINDS.values():
+            prompt = kind.sample(annotated.people[0], Random(seed))
+            prompt.require_sound()
+            prompt.require_inside(annotated.size)
 
 
 @share(0.07)

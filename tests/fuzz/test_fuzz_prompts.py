@@ -13,9 +13,17 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from tests.fuzz.cases import ends_well, share
 from uniphd.data.collate import Collate
 from uniphd.data.dataset import PersonSample, Sample
-from uniphd.data.transforms import mirror_caption
 from uniphd.models.tokenizer import HashTokenizer
-from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt
+from uniphd.prompts import (
+    BoxPrompt,
+    MaskPrompt,
+    PointPrompt,
+    Prompt,
+    ScribblePrompt,
+    TextPrompt,
+    prompt_from_json,
+)
+from uniphd.prompts.text import mirror_caption
 from uniphd.structures import Target
 
 HEIGHT, WIDTH = 40, 56
@@ -40,11 +48,15 @@ def tensors(*shapes: tuple[int, ...]) -> st.SearchStrategy[torch.Tensor]:
     return shape.flatmap(lambda s: arrays(np.float32, s, elements=NUMBERS)).map(torch.from_numpy)
 
 
+MASKS = st.one_of(
+    arrays(bool, (HEIGHT, WIDTH)), arrays(bool, array_shapes(max_dims=3)), arrays(np.uint8, (3, 3))
+).map(torch.from_numpy)
 PROMPTS: st.SearchStrategy[Prompt] = st.one_of(
     TEXTS.map(TextPrompt),
     tensors((2,)).map(PointPrompt),
     tensors((1, 2), (3, 2), (12, 2), (0, 2)).map(ScribblePrompt),
     tensors((4,)).map(BoxPrompt),
+    MASKS.map(MaskPrompt),
 )
 
 
@@ -69,15 +81,15 @@ def test_any_prompts_make_a_batch_or_one_sentence(prompts: list[Prompt]) -> None
         batch = COLLATE([sample(prompt, number) for number, prompt in enumerate(prompts)]).prompts
         assert first_bad(prompts) is None
         assert batch.kinds == tuple(prompt.kind for prompt in prompts)
-        assert torch.isfinite(batch.points).all()
-        assert torch.isfinite(batch.boxes).all()
-        assert batch.input_ids.numel() == 0 or batch.input_ids.shape[1] <= LONGEST
-        assert ((batch.input_ids >= 0) & (batch.input_ids < 64)).all()
-        rows = [p.points if isinstance(p, ScribblePrompt) else p.point[None]
-                for p in prompts if isinstance(p, PointPrompt | ScribblePrompt)]  # fmt: skip
-        for row, expected in enumerate(rows):
-            used = batch.points[row][~batch.points_padding[row]]
-            assert torch.equal(used, expected)
+        for prompt in prompts:
+            value = {"kind": prompt.kind, **prompt.to_json()}
+            assert prompt_from_json(value).to_json() == prompt.to_json()
+        for _, block in batch.texts:
+            assert block.input_ids.shape[1] <= LONGEST
+            assert ((block.input_ids >= 0) & (block.input_ids < 64)).all()
+        for rows, block in batch.spatial:
+            image = torch.ones(len(rows), 2, 3, 4)
+            assert (block.read(image, image, (48, 64)).features <= 1.001).all()
 
 
 def first_bad(prompts: list[Prompt]) -> int | None:
@@ -89,6 +101,9 @@ def is_good(prompt: Prompt) -> bool:
     if isinstance(prompt, TextPrompt):
         encodable = prompt.text.encode(errors="replace").decode() == prompt.text
         return bool(prompt.text.strip()) and encodable
+    if isinstance(prompt, MaskPrompt):
+        mask = prompt.mask.numpy()
+        return mask.shape == (HEIGHT, WIDTH) and mask.dtype == bool and bool(mask.any())
     if isinstance(prompt, BoxPrompt):
         x1, y1, x2, y2 = prompt.box.tolist() if prompt.box.shape == (4,) else [np.nan] * 4
         finite = bool(np.isfinite([x1, y1, x2, y2]).all())

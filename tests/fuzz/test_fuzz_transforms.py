@@ -15,11 +15,10 @@ from pycocotools import mask as coco_mask
 from tests.fuzz.cases import ends_well, share
 from tests.fuzz.people import assert_sound_target
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.prompts import draw_prompt
 from uniphd.data.sample import AnnotatedImage, annotate, make_target
 from uniphd.data.transforms import TrainingTransform
 from uniphd.keypoints import KEYPOINT_NAMES
-from uniphd.prompts import PROMPT_KINDS, require_inside, require_sound
+from uniphd.prompts import KINDS
 
 RADIUS = 3  # of what is painted, pixels
 
@@ -192,7 +191,7 @@ def test_every_size_gives_a_sound_target(
         annotated = transform(annotate(Image.new("RGB", (width, height)), [person]), Random(seed))
         assert max(annotated.size) <= 128, "an image beyond the limit; rounding at most doubles it"
         assert_sound_target(make_target(annotated.people[0]), annotated.size)
-        for kind in PROMPT_KINDS:
-            prompt = draw_prompt(annotated.people[0], kind, Random(seed), box_jitter=0.05)
-            require_sound(prompt)
-            require_inside(prompt, annotated.size)
+        for kind in KINDS.values():
+            prompt = kind.sample(annotated.people[0], Random(seed))
+            prompt.require_sound()
+            prompt.require_inside(annotated.size)

@@ -40,7 +40,7 @@ def evaluate_and_count(folder: Path) -> tuple[dict[str, dict[str, float]], int]:
         "data.val_scenes=3",  # seven people
         "data.num_render_workers=1",
         "data.val_batch_size=1",  # what else is in a batch changes an answer's last digits
-        "prompt=positional",
+        "prompt=spatial",
         "callbacks=none",
         "trainer.enable_progress_bar=false",
         *(several if processes > 1 else ()),

@@ -10,16 +10,27 @@ from uniphd.models.fusion import NoFusion, ProductFusion, PromptFusion
 from uniphd.models.prompt_encoder import PromptEncoder, PromptTokens
 from uniphd.models.text_encoder import TextEncoder
 from uniphd.models.tokenizer import HashTokenizer
-from uniphd.prompts import PointPrompt, PromptBatch, PromptKind, TextPrompt, batch_prompts
+from uniphd.prompts import (
+    Block,
+    PointPrompt,
+    PointsBlock,
+    PromptBatch,
+    TextBlock,
+    TextPrompt,
+    batch_prompts,
+)
 
 CHANNELS = 8
 CANVAS = (64, 96)
 MAP = (4, 6)
 
 
-def kinds_only(*kinds: PromptKind) -> PromptBatch:
+def kinds_only(*kinds: str) -> PromptBatch:
     empty = torch.zeros(0)
-    return PromptBatch(kinds, empty, empty, empty, empty, empty)
+    blocks: dict[str, Block] = {kind: PointsBlock(empty, empty) for kind in kinds}
+    if "text" in kinds:
+        blocks["text"] = TextBlock(empty, empty)
+    return PromptBatch(kinds, blocks)
 
 
 def random_prompt(rows: int, tokens: int = 3) -> PromptTokens:
@@ -29,15 +40,13 @@ def random_prompt(rows: int, tokens: int = 3) -> PromptTokens:
         tokens=torch.randn(rows, tokens, CHANNELS),
         positions=torch.randn(rows, tokens, CHANNELS),
         padding=padding,
-        summary=torch.randn(rows, CHANNELS),
+        global_embedding=torch.randn(rows, CHANNELS),
     )
 
 
 def pick(prompt: PromptTokens, row: int) -> PromptTokens:
     rows = slice(row, row + 1)
-    return PromptTokens(
-        prompt.tokens[rows], prompt.positions[rows], prompt.padding[rows], prompt.summary[rows]
-    )
+    return PromptTokens(*(values[rows] for values in vars(prompt).values()))
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -64,9 +73,7 @@ def attend(layer: nn.MultiheadAttention, queries: Tensor, prompt: PromptTokens) 
 
 @pytest.mark.parametrize("position_in_queries", [False, True])
 @pytest.mark.parametrize("kinds", [("text",), ("point",), ("box", "text", "scribble", "text")])
-def test_product_fusion_is_its_formula(
-    kinds: tuple[PromptKind, ...], position_in_queries: bool
-) -> None:
+def test_product_fusion_is_its_formula(kinds: tuple[str, ...], position_in_queries: bool) -> None:
     torch.manual_seed(0)
     fusion = ProductFusion(CHANNELS, 2, position_in_queries)
     for parameter in fusion.parameters():
@@ -136,7 +143,7 @@ def test_without_fusion_the_image_is_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("kinds", [("text", "text"), ("point", "box")])
-def test_weights_of_the_other_kind_get_no_gradient(kinds: tuple[PromptKind, ...]) -> None:
+def test_weights_of_the_other_kind_get_no_gradient(kinds: tuple[str, ...]) -> None:
     """So that an optimizer leaves them alone, decay and momentum included."""
     fusion = ProductFusion(CHANNELS, 2)
     visual, positions = torch.randn(2, 2, 5, CHANNELS)
@@ -199,7 +206,7 @@ def test_where_a_single_point_is_reaches_the_image_only_through_values(
     # One key: its weight is 1 whatever the query, so every token reads the same vector.
     torch.testing.assert_close(update, update[:, :1].expand_as(update))
     difference = (update[0] - update[1]).abs().max()
-    summaries = (prompt.summary[0] - prompt.summary[1]).abs().max()
+    summaries = (prompt.global_embedding[0] - prompt.global_embedding[1]).abs().max()
     if position_in_values:
         assert difference > 1e-2
         assert summaries > 1e-2
@@ -228,7 +235,7 @@ def test_texts_are_encoded_as_before_with_position_in_values() -> None:
     before = published(prompts, features, positions, CANVAS)
     after = chosen(prompts, features, positions, CANVAS)
     torch.testing.assert_close(after.tokens, before.tokens)
-    torch.testing.assert_close(after.summary, before.summary)
+    torch.testing.assert_close(after.global_embedding, before.global_embedding)
 
 
 def test_mixed_kinds_under_autocast() -> None:

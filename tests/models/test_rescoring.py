@@ -104,7 +104,7 @@ def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
     model.load_state_dict(plain.state_dict())  # it has no weights of its own
     tokenize = HashTokenizer()
     prompts = batch_prompts([TextPrompt("the left one"), TextPrompt("the man in red")], tokenize)
-    captions = Captions(batch_prompts([TextPrompt("a hat")], tokenize), (0,))
+    captions = Captions(TextPrompt.collate([TextPrompt("a hat")], tokenize), (0,))
     padding = torch.zeros(2, 64, 96, dtype=torch.bool)
     padding[1, :, 48:] = True
     images = torch.randn(2, 3, 64, 96).masked_fill(padding.unsqueeze(1), 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -176,7 +175,7 @@ def test_nothing_is_read_back_from_the_device(tiny_network: UniPHD, index: int) 
 def test_prompts_outside_the_canvas_are_clamped(tiny_network: UniPHD) -> None:
     images, padding, sizes = network_inputs(3)
     inside = batch_prompts([PointPrompt(torch.tensor([96.0, 80.0]))], HashTokenizer())
-    outside = replace(inside, points=torch.tensor([[[500.0, 900.0]]]))
+    outside = batch_prompts([PointPrompt(torch.tensor([500.0, 900.0]))], HashTokenizer())
     with torch.no_grad():
         expected = tiny_network(images, padding, sizes, inside).final.keypoints
         actual = tiny_network(images, padding, sizes, outside).final.keypoints

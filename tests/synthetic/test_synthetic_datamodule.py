@@ -14,9 +14,9 @@ from tests.composition import compose_train
 from tests.synthetic.conftest import SMALL
 from uniphd.config.compose import build
 from uniphd.data.datamodule import RefHumanDataModule
-from uniphd.data.prompts import PromptSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.errors import ConfigError
+from uniphd.prompts import PromptSampler
 from uniphd.structures import Batch
 from uniphd.synthetic.appearance import HELD_OUT
 from uniphd.synthetic.datamodule import SyntheticDataModule

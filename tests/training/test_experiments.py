@@ -28,7 +28,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "swint_refhuman_384_channels": ("sizes.hidden_dim=384",),
     "swint_refhuman_5_groups": ("sizes.num_queries=5",),
     "swint_refhuman_9_encoder_layers": ("sizes.encoder_layers=9",),
-    "swint_refhuman_coco": ("prompt=positional", "data.train_file=coco_train2017.json"),
+    "swint_refhuman_coco": ("prompt=spatial", "data.train_file=coco_train2017.json"),
     "swint_refhuman_group_pose": (
         "model.decoder._target_=uniphd.models.group_pose.GroupPoseDecoder",
         "model.decoder.within_attention=plain",
@@ -37,7 +37,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "swint_refhuman_no_mask": ("loss=no_mask",),
     "swint_refhuman_no_pose": ("loss=no_pose", MASK_MONITOR),
     "swint_refhuman_no_query_init": ("model.query_selection.tokens_as_queries=false",),
-    "swint_refhuman_positional": ("prompt=positional",),
+    "swint_refhuman_spatial": ("prompt=spatial",),
     "swint_refhuman_segmentation": ("prompt=text", "loss=no_pose", MASK_MONITOR),
     "swint_refhuman_self_attention": ("model.decoder.within_attention=plain",),
     "swint_refhuman_text": ("prompt=text",),

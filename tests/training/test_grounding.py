@@ -239,7 +239,7 @@ def test_several_prompts_of_an_image_train_as_the_image_repeated(
 
 def with_captions(data: Batch, rows: tuple[int, ...]) -> Batch:
     texts = [TextPrompt(f"the person number {row}") for row in range(len(rows))]
-    return replace(data, extra_captions=Captions(batch_prompts(texts, HashTokenizer()), rows))
+    return replace(data, extra_captions=Captions(TextPrompt.collate(texts, HashTokenizer()), rows))
 
 
 def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.MonkeyPatch) -> None:

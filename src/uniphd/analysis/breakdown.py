@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from uniphd.analysis.results import Result
-from uniphd.prompts import PROMPT_KINDS, PromptKind
 
 Groups: TypeAlias = Mapping[str, Sequence[Result]]
 """Results by the label of their group, in the order of the axis."""
@@ -69,7 +68,7 @@ def plot_breakdown(groups: Groups, label: str) -> Figure:
     figure = Figure(figsize=(4 * len(_MEASURES), 3.4), layout="constrained")
     panels = figure.subplots(1, len(_MEASURES), sharey=True)
     names = [f"{name}\nn = {len(results)}" for name, results in groups.items()]
-    kinds = _kinds([result for results in groups.values() for result in results])
+    kinds = list(dict.fromkeys(r.kind for results in groups.values() for r in results))
     for axes, (title, measure) in zip(panels, _MEASURES.items(), strict=True):
         for number, kind in enumerate(kinds):
             places = np.arange(len(groups)) + 0.05 * (number - (len(kinds) - 1) / 2)
@@ -88,7 +87,7 @@ def _plot_line(
     axes: Axes,
     places: npt.NDArray[np.floating[Any]],
     groups: Groups,
-    kind: PromptKind,
+    kind: str,
     measure: Feature,
 ) -> None:
     """The means of one kind of prompt; nothing where a group lacks it."""
@@ -99,9 +98,3 @@ def _plot_line(
         means.append(float(values.mean()) if len(values) else math.nan)
         errors.append(float(values.std() / math.sqrt(len(values))) if len(values) else math.nan)
     axes.errorbar(places, means, errors, label=kind, marker="o", markersize=4, linewidth=1.2)
-
-
-def _kinds(results: Sequence[Result]) -> list[PromptKind]:
-    """The kinds of prompt that occur, in their usual order."""
-    present = {result.kind for result in results}
-    return [kind for kind in PROMPT_KINDS if kind in present]

@@ -11,7 +11,6 @@ from matplotlib.ticker import PercentFormatter
 
 from uniphd.analysis.results import Result
 from uniphd.keypoints import KEYPOINT_NAMES, OKS_SIGMAS
-from uniphd.prompts import PROMPT_KINDS
 
 OUTCOMES = (
     "referred person, IoU ≥ 0.5",
@@ -35,7 +34,7 @@ def outcome(result: Result) -> str:
 
 def plot_outcomes(results: Sequence[Result]) -> Figure:
     """Bars per kind of prompt: how often the detection shows whom."""
-    kinds = [kind for kind in PROMPT_KINDS if any(r.kind == kind for r in results)]
+    kinds = list(dict.fromkeys(result.kind for result in results))
     names = np.array([[r.kind, outcome(r)] for r in results])
     figure = Figure(figsize=(7, 0.8 + 0.5 * len(kinds)), layout="constrained")
     axes = figure.subplots()
@@ -75,7 +74,7 @@ def count_confusion(results: Sequence[Result]) -> npt.NDArray[np.int64]:
 
 def plot_confusion(results: Sequence[Result]) -> Figure:
     """A table per kind of prompt: who was referred to (row) and who is shown (column)."""
-    kinds = [kind for kind in PROMPT_KINDS if any(r.kind == kind for r in results)]
+    kinds = list(dict.fromkeys(result.kind for result in results))
     figure = Figure(figsize=(3.4 * len(kinds), 3.4), layout="constrained")
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         counts = count_confusion([result for result in results if result.kind == kind])

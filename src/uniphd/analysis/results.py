@@ -15,13 +15,12 @@ from pycocotools import mask as coco_mask
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.masks import decode_segmentation
-from uniphd.data.prompts import FixedPrompt
 from uniphd.data.sample import annotated_person
 from uniphd.inference.detect import detect, to_cpu
 from uniphd.metrics.oks import pairwise_oks
 from uniphd.metrics.referring import ACCURATE, group_by_image, shown_person
 from uniphd.models.uniphd import UniPHD
-from uniphd.prompts import PromptKind
+from uniphd.prompts import FixedPrompt
 from uniphd.structures import Instances
 from uniphd.visualization.contact_sheet import Body, Row
 
@@ -47,7 +46,7 @@ class Result:
     """
 
     annotation: ReferredPerson
-    kind: PromptKind
+    kind: str
     people: tuple[ReferredPerson, ...]
     referred: int
     score: float
@@ -100,7 +99,7 @@ class Result:
 
 def judge(
     annotation: ReferredPerson,
-    kind: PromptKind,
+    kind: str,
     people: tuple[ReferredPerson, ...],
     referred: int,
     instances: Instances,

@@ -14,10 +14,10 @@ from typing import Literal, TypeAlias
 
 from uniphd.analysis.published import SOURCE, PublishedModel
 from uniphd.analysis.runs import Run
-from uniphd.prompts import PROMPT_KINDS
+from uniphd.prompts import KINDS
 
 MAIN_METRICS = ("pose_AP", "PCKh@0.5", "oIoU", "mIoU", "mask_AP", "referring_acc")
-KINDS = (*PROMPT_KINDS, "mean")
+_MEAN = "mean"  # over the kinds
 _MAX_SETTINGS = 6  # beside the metrics
 _BOOKKEEPING = frozenset(  # groups and keys of the configuration that decide about no number
     ("run_id", "name", "paths", "logger", "ckpt_path", "print_summary", "launcher", "sweep")
@@ -85,9 +85,9 @@ def make_table(runs: Sequence[Run], moment: Moment, published: Sequence[Publishe
     monitors = tuple(dict.fromkeys(run.monitor for run in runs))
     measured = [_measured_row(run, name, settings, moment) for run, name in named_runs(runs)]
     present = {key for row in measured for key in row.metrics}
-    kinds = [kind for kind in KINDS if any(key.startswith(f"{kind}/") for key in present)]
+    kinds = _kinds_in_order({key.partition("/")[0] for key in present})
     if not any(_validated_kinds(run) > 1 for run in runs):
-        kinds.remove("mean")
+        kinds.remove(_MEAN)
     metrics = [name for name in MAIN_METRICS if any(f"{kind}/{name}" in present for kind in kinds)]
     shown = {f"{kind}/{name}" for kind in kinds for name in metrics}
     others = [
@@ -174,8 +174,13 @@ def _measured_row(run: Run, name: str, settings: Sequence[str], moment: Moment) 
 
 
 def _validated_kinds(run: Run) -> int:
-    kinds = {name.partition("/")[0] for name in run.last.metrics}
-    return len(kinds & set(PROMPT_KINDS))
+    return len({name.partition("/")[0] for name in run.last.metrics} - {_MEAN})
+
+
+def _kinds_in_order(found: set[str]) -> list[str]:
+    """Prompt kinds in their usual order, then others by name, then the mean."""
+    usual = list(KINDS)
+    return sorted(found, key=lambda kind: (kind == _MEAN, (*usual, kind).index(kind), kind))
 
 
 def _settings_lines(table: Table) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 
 from uniphd.data.dataset import PersonSample, Sample
 from uniphd.errors import PromptError
-from uniphd.prompts import TextPrompt, Tokenize, batch_prompts, require_inside, require_sound
+from uniphd.prompts import TextPrompt, Tokenize, batch_prompts
 from uniphd.structures import Batch, Captions, Size, Target
 
 _MULTIPLE = 16  # the canvas is rounded up to it (official release)
@@ -60,13 +60,13 @@ class Collate:
     def _extra_captions(self, people: Sequence[PersonSample]) -> Captions | None:
         texts = [TextPrompt(text) for person in people for text in person.extra_captions]
         rows = [row for row, person in enumerate(people) for _ in person.extra_captions]
-        return Captions(batch_prompts(texts, self.tokenize), tuple(rows)) if rows else None
+        return Captions(TextPrompt.collate(texts, self.tokenize), tuple(rows)) if rows else None
 
 
 def _check_prompt(person: PersonSample, size: Size) -> None:
     try:
-        require_sound(person.prompt)
-        require_inside(person.prompt, size)
+        person.prompt.require_sound()
+        person.prompt.require_inside(size)
     except PromptError as error:
         raise PromptError(f"image id {person.image_id}: {error}") from error
 

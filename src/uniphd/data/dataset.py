@@ -13,10 +13,9 @@ from torch.utils.data import Dataset
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.images import ReadImage
-from uniphd.data.prompts import DrawPrompt
 from uniphd.data.sample import AnnotatedPerson, annotate, image_tensor, make_target
 from uniphd.data.transforms import Transform
-from uniphd.prompts import Prompt
+from uniphd.prompts import Prompt, SamplePrompt
 from uniphd.structures import Size, Target
 
 
@@ -84,7 +83,7 @@ class RefHumanDataset(Dataset[Sample]):
         instances: Sequence[ReferredPerson],
         read: ReadImage,
         transform: Transform,
-        prompt: DrawPrompt,
+        prompt: SamplePrompt,
         seed: int = 0,
         num_extra_captions: int = 0,
         group_by_image: bool = False,

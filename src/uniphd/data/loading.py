@@ -14,12 +14,11 @@ from uniphd.data.annotations import ReferredPerson
 from uniphd.data.collate import Collate
 from uniphd.data.dataset import RefHumanDataset, Sample
 from uniphd.data.images import ReadImage
-from uniphd.data.prompts import DrawPrompt, FixedPrompt
 from uniphd.data.resumable import ResumableLoader, leave_stopping_to_the_main_process
 from uniphd.data.samplers import EpochSampler, ImageGroupSampler
 from uniphd.data.transforms import Transform
 from uniphd.errors import ConfigError
-from uniphd.prompts import PromptKind, Tokenize
+from uniphd.prompts import FixedPrompt, SamplePrompt, Tokenize
 
 if TYPE_CHECKING:
     from typing_extensions import Required
@@ -31,13 +30,13 @@ class Loading(TypedDict, total=False):
     tokenize: Required[Tokenize]
     train_transform: Required[Transform]
     eval_transform: Required[Transform]
-    prompt_sampler: Required[DrawPrompt]
+    prompt_sampler: Required[SamplePrompt]
     batch_size: int
     val_batch_size: int
     num_workers: int
     pin_memory: bool
     persistent_workers: bool
-    val_prompts: Sequence[PromptKind]
+    val_prompts: Sequence[str]
     group_by_image: bool
     num_extra_captions: int
     seed: int
@@ -63,7 +62,8 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         pin_memory: whether batches are put into page-locked memory where there is a GPU.
         persistent_workers: whether the training's workers outlive the epoch. (The validation's
             never do: there are as many loaders as kinds of prompt.)
-        val_prompts: kinds to validate, one loader each, in this order.
+        val_prompts: kinds to validate, one loader each, in this order; see
+            `uniphd.prompts.FixedPrompt`.
         group_by_image: whether the people of an image follow each other in the training and, within
             a batch, share the image and its augmentation.
         num_extra_captions: sentences about every person of the training beside the prompt; only the
@@ -85,13 +85,13 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         tokenize: Tokenize,
         train_transform: Transform,
         eval_transform: Transform,
-        prompt_sampler: DrawPrompt,
+        prompt_sampler: SamplePrompt,
         batch_size: int = 4,
         val_batch_size: int = 4,
         num_workers: int = 4,
         pin_memory: bool = True,
         persistent_workers: bool = True,
-        val_prompts: Sequence[PromptKind] = ("text", "point", "scribble"),
+        val_prompts: Sequence[str] = ("text", "point", "scribble"),
         group_by_image: bool = False,
         num_extra_captions: int = 0,
         seed: int = 0,
@@ -112,7 +112,8 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.persistent_workers = persistent_workers and num_workers > 0
-        self.val_prompts = tuple(val_prompts)
+        self._fixed_prompts = tuple(map(FixedPrompt, val_prompts))
+        self.val_prompts = tuple(prompt.kind for prompt in self._fixed_prompts)
         self.group_by_image = group_by_image
         self.num_extra_captions = num_extra_captions
         self.seed = seed
@@ -120,7 +121,6 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         self.val_instances: tuple[ReferredPerson, ...] = ()
         self.val_distractors: tuple[ReferredPerson, ...] = ()
         self._collate = Collate(tokenize)
-        self._fixed_prompts = tuple(FixedPrompt(kind) for kind in self.val_prompts)
 
     @property
     @abstractmethod

@@ -6,8 +6,6 @@ from the generator in the call, so that a draw depends on nothing else.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -15,19 +13,13 @@ from typing import Protocol
 
 from uniphd.data.sample import AnnotatedImage, AnnotatedPerson, crop, flip, resize, resized_size
 from uniphd.errors import ConfigError
+from uniphd.prompts.text import mirror_caption
 
 _CROP_ATTEMPTS = 10
 
 # Pixels of the longer side before a crop: no image comes near, and a panorama of 3,000 to 1
 # would otherwise be enlarged to a billion pixels.
 _LONGEST_BEFORE_CROP = 8_192
-
-# Whole words, between whatever is no letter, and the compounds in which the word keeps its meaning:
-# leftmost, left-handed, leftwards.
-_SIDES = re.compile(
-    r"(?<![^\W\d_])(left|right)(?=(?:most|hand|handed|hander|side|sided|ward|wards)?(?![^\W\d_]))",
-    re.IGNORECASE,
-)
 
 
 class Transform(Protocol):
@@ -131,29 +123,3 @@ def _mirror_captions(person: AnnotatedPerson) -> AnnotatedPerson:
         caption=mirror_caption(person.caption),
         other_captions=tuple(map(mirror_caption, person.other_captions)),
     )
-
-
-def mirror_caption(caption: str) -> str:
-    """Exchange the words left and right, keeping their case; "bright" is left alone.
-
-    Where the words are there in other characters only (full width, styled, with invisible ones
-    inside), the caption comes back in plain ones. (The official release replaces substrings and
-    makes "bleft" of "bright".)
-    """
-    plain = _plain(caption)
-    if len(_SIDES.findall(plain)) != len(_SIDES.findall(caption)):
-        caption = plain
-    return _SIDES.sub(lambda match: _opposite(match[0]), caption)
-
-
-def _plain(caption: str) -> str:
-    """Compatible characters (NFKC) without the invisible ones of format."""
-    compatible = unicodedata.normalize("NFKC", caption)
-    return "".join(letter for letter in compatible if unicodedata.category(letter) != "Cf")
-
-
-def _opposite(word: str) -> str:
-    other = "right" if word.lower() == "left" else "left"
-    if word.isupper():
-        return other.upper()
-    return other.capitalize() if word[0].isupper() else other

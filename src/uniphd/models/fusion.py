@@ -17,8 +17,8 @@ from uniphd.models.layers import mean_over_tokens
 from uniphd.models.prompt_encoder import PromptTokens
 from uniphd.prompts import PromptBatch
 
-# On synthetic people sentences from scratch are learned in a third of the steps that a gain of 1
-# takes; twelve times the mean is the sum over the tokens of a usual sentence.
+# On synthetic people texts from scratch are learned in a third of the steps that a gain of 1
+# takes; twelve times the mean is the sum over the tokens of a usual text.
 _GAIN = 12.0
 _PRIOR_LOGIT = -2.0  # a person covers about a tenth of an image's tokens
 
@@ -52,8 +52,7 @@ class NoFusion(nn.Module):
 class PromptFusion(nn.Module):
     """`v + attention(query=v, key=prompt + position, value=prompt)`, without a norm.
 
-    Text and positional prompts (points, scribbles, boxes) have their own weights; the levels share
-    them.
+    Text and spatial prompts have their own weights; the levels share them.
 
     Args:
         hidden_dim: C.
@@ -87,8 +86,9 @@ class PromptFusion(nn.Module):
             prompts: says which row is of which kind.
         """
         queries = visual + positions if self.position_in_queries else visual
-        update = _per_kind(
+        update = _per_source(
             prompts,
+            visual.device,
             lambda rows: self._attend(self.text_attention, queries, prompt, rows),
             lambda rows: self._attend(self.region_attention, queries, prompt, rows),
         )
@@ -115,8 +115,8 @@ class PromptFusion(nn.Module):
 class ProductFusion(PromptFusion):
     """`v + attention(...) + D(relu(h))` with the product `h` of an image token and the prompt.
 
-    Grounding logits are read from `h`. Text and positional prompts have a `PromptProduct` each:
-    with one for both, sentences were learned more slowly beside the other prompts.
+    Grounding logits are read from `h`. Text and spatial prompts have a `PromptProduct` each: with
+    one for both, texts were learned more slowly beside the other prompts.
 
     Args:
         hidden_dim: C.
@@ -141,13 +141,15 @@ class ProductFusion(PromptFusion):
         fused = super().forward(visual, positions, prompt, prompts)
         placed = visual + positions
         mean = mean_over_tokens(prompt.tokens, prompt.padding)
-        product = _per_kind(
+        product = _per_source(
             prompts,
+            visual.device,
             lambda rows: self.text_product(_select(placed, rows), _select(mean, rows)),
             lambda rows: self.region_product(_select(placed, rows), _select(mean, rows)),
         )
-        logits = _per_kind(
+        logits = _per_source(
             prompts,
+            visual.device,
             lambda rows: self.text_product.grounding(_select(product, rows)),
             lambda rows: self.region_product.grounding(_select(product, rows)),
         )
@@ -156,13 +158,13 @@ class ProductFusion(PromptFusion):
     def ground(
         self, visual: Tensor, positions: Tensor, captions: PromptTokens, images: Tensor
     ) -> Tensor:
-        """Grounding logits (N, S) of N sentences, each for its image; no token is updated.
+        """Grounding logits (N, S) of N captions, each for its image; no token is updated.
 
         Args:
             visual: (P, S, C) tokens of P images.
             positions: (P, S, C) their position encoding.
-            captions: N encoded sentences.
-            images: (N,) index of every sentence's image.
+            captions: N encoded captions.
+            images: (N,) index of every caption's image.
         """
         mean = mean_over_tokens(captions.tokens, captions.padding)
         return self.text_product.ground(visual + positions, mean, images)
@@ -204,23 +206,24 @@ class PromptProduct(nn.Module):
         return of_image + self.grounding.bias
 
 
-def _per_kind(
+def _per_source(
     prompts: PromptBatch,
+    device: torch.device,
     text: Callable[[Tensor | None], Tensor],
     region: Callable[[Tensor | None], Tensor],
 ) -> Tensor:
-    """Compute rows of text and of positional prompts by their own functions, in batch order.
+    """Compute rows of text and of spatial prompts by their own functions, in batch order.
 
-    A function is given the indices of its rows, None for all of them; without a row of its kind it
+    A function is given the indices of its rows, None for all of them; without such a row it
     is not called.
     """
-    text_rows = prompts.rows("text")
-    region_rows = prompts.rows("point", "scribble", "box")
+    text_rows = [row for rows, _ in prompts.texts for row in rows]
+    region_rows = [row for rows, _ in prompts.spatial for row in rows]
     if not region_rows:
         return text(None)
     if not text_rows:
         return region(None)
-    both = torch.tensor(text_rows + region_rows, device=prompts.points.device)
+    both = torch.tensor(text_rows + region_rows, device=device)
     of_text, of_region = both.split([len(text_rows), len(region_rows)])
     return torch.cat([text(of_text), region(of_region)]).index_select(0, both.argsort())
 

@@ -88,7 +88,7 @@ class HuggingFaceTokenizer:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        """Loaded on first use, so that positional prompts need no tokenizer files."""
+        """Loaded on first use, so that spatial prompts need no tokenizer files."""
         from transformers import AutoTokenizer
 
         try:

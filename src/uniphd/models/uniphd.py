@@ -185,7 +185,7 @@ class UniPHD(nn.Module):
             padding=padding,
             valid_ratios=_pick(valid_ratios, rows),
             shapes=shapes,
-            global_embedding=prompt.summary,
+            global_embedding=prompt.global_embedding,
             stride8=_pick(stride8, rows),
             stride4=_pick(stride4, rows),
             sizes=sizes,

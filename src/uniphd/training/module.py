@@ -25,7 +25,6 @@ from uniphd.losses.targets import count_instances
 from uniphd.metrics.evaluator import RefHumanEvaluator
 from uniphd.models.outputs import GroundingPrediction, HeatmapPrediction, TokenProposals
 from uniphd.models.uniphd import UniPHD
-from uniphd.prompts import PromptKind
 from uniphd.structures import Batch, Instances
 from uniphd.training.accumulation import InstanceMean
 from uniphd.training.fault_tolerance.finite import FiniteSteps, NonFinite
@@ -113,7 +112,7 @@ class RefHumanModule(LightningModule):
         self.instances = torch.ones(())  # people of the batches in training, of all processes
         self.accumulated = InstanceMean()
         self.finite = FiniteSteps(non_finite)
-        self.evaluators: dict[PromptKind, RefHumanEvaluator] = {}
+        self.evaluators: dict[str, RefHumanEvaluator] = {}
         self.results: dict[str, dict[str, float]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

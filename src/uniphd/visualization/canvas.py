@@ -49,8 +49,23 @@ class Pen:
         (x, y), r = self._scale(centre), radius * self._factor
         self._draw.ellipse((x - r, y - r, x + r, y + r), fill=color)
 
+    def stroke(self, points: Sequence[Point], unit: float) -> None:
+        """A polyline in the prompt's colour with a dark border."""
+        self.line(points, 1.9 * unit, OUTLINE)
+        self.line(points, unit, PROMPT)
+
+    def dot(self, centre: Point, unit: float) -> None:
+        """A dot in the prompt's colour and a ring, dark around the light parts."""
+        for radius, color in ((3.6, OUTLINE), (3.2, WHITE), (2.2, OUTLINE), (1.8, PROMPT)):
+            self.disc(centre, radius * unit, color)
+
     def _scale(self, point: Point) -> Point:
         return point[0] * self._factor, point[1] * self._factor
+
+
+def prompt_width(image: Image.Image) -> float:
+    """Line width in pixels of a prompt that suits the image."""
+    return max(1.5, min(image.size) / 110)
 
 
 def paint(image: Image.Image, draw: Callable[[Pen], None]) -> Image.Image:

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from PIL import Image, ImageDraw
 
 from uniphd.keypoints import NUM_KEYPOINTS
-from uniphd.prompts import Prompt, TextPrompt
+from uniphd.prompts import Prompt
 from uniphd.structures import Size
 from uniphd.visualization.canvas import CENTRE, LEFT, MASK, OUTLINE, PROMPT, RIGHT, Color
 from uniphd.visualization.panels import (
@@ -24,7 +24,7 @@ from uniphd.visualization.panels import (
 from uniphd.visualization.text import load_font
 from uniphd.visualization.viewport import around
 
-__all__ = ["Body", "Row", "contact_sheet", "describe_prompt", "draw_panels"]
+__all__ = ["Body", "Row", "contact_sheet", "draw_panels"]
 
 _IMAGE: Size = (360, 480)  # of the panel that shows the whole image
 _PERSON: Size = (360, 360)  # of the panels that enlarge the person
@@ -123,16 +123,11 @@ def draw_panels(row: Row) -> tuple[Image.Image, Image.Image, Image.Image]:
     )
 
 
-def describe_prompt(prompt: Prompt) -> str:
-    """A text prompt in quotes; of another prompt, its kind."""
-    return f"“{prompt.text}”" if isinstance(prompt, TextPrompt) else f"{prompt.kind} prompt"
-
-
 def _draw_row(row: Row) -> Image.Image:
     """The three panels of a row and their captions."""
     rendered, prediction, annotation = draw_panels(row)
     columns = (
-        (rendered, describe_prompt(row.prompt), row.title),
+        (rendered, row.prompt.describe(), row.title),
         (prediction, _describe_scores(row), ""),
         (annotation, _describe(row.annotation), ""),
     )

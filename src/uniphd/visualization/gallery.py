@@ -9,11 +9,9 @@ from random import Random
 from PIL import Image
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.prompts import FixedPrompt
 from uniphd.data.sample import annotate, annotated_person, resize
-from uniphd.prompts import PROMPT_KINDS, PromptKind
+from uniphd.prompts import KINDS, FixedPrompt
 from uniphd.structures import Size
-from uniphd.visualization.overlay import draw_prompt
 from uniphd.visualization.panels import EMPTY, PAPER, Body, body_panel, caption_panel
 from uniphd.visualization.viewport import whole
 
@@ -64,10 +62,8 @@ def gallery(tiles: Sequence[Tile], *, columns: int = 4, panel: Size = PANEL) -> 
     return page
 
 
-def prompt_tile(
-    image: Image.Image, person: ReferredPerson, kind: PromptKind, panel: Size = PANEL
-) -> Tile:
-    """The evaluation's prompt of one kind, drawn over the image; a sentence stands below it.
+def prompt_tile(image: Image.Image, person: ReferredPerson, kind: str, panel: Size = PANEL) -> Tile:
+    """The evaluation's prompt of one kind, drawn over the image, with a line about it below.
 
     Args:
         image: the person's image.
@@ -78,10 +74,8 @@ def prompt_tile(
     annotated = annotate(image, [person])
     scale = whole(annotated.size, panel).scale
     annotated = resize(annotated, _scaled(annotated.size, scale))
-    if kind == "text":
-        return Tile(annotated.image, f"“{person.caption}”", "text")
     prompt = FixedPrompt(kind)(annotated.people[0], Random(0))
-    return Tile(draw_prompt(annotated.image, prompt), "", kind)
+    return Tile(prompt.render(annotated.image), prompt.describe())
 
 
 def annotation_tile(image: Image.Image, person: ReferredPerson, panel: Size = PANEL) -> Tile:
@@ -97,8 +91,8 @@ def annotation_tile(image: Image.Image, person: ReferredPerson, panel: Size = PA
 
 
 def person_tiles(image: Image.Image, person: ReferredPerson, panel: Size = PANEL) -> list[Tile]:
-    """A line of a gallery: the four kinds of prompt, then the annotation."""
-    prompts = [prompt_tile(image, person, kind, panel) for kind in PROMPT_KINDS]
+    """A line of a gallery: every kind of prompt, then the annotation."""
+    prompts = [prompt_tile(image, person, kind, panel) for kind in KINDS]
     return [*prompts, annotation_tile(image, person, panel)]
 
 

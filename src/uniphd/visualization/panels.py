@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 
-from uniphd.prompts import PointPrompt, Prompt, ScribblePrompt, TextPrompt
+from uniphd.prompts import Prompt
 from uniphd.structures import Size
 from uniphd.visualization.canvas import OUTLINE, WHITE, Color, Pen, paint
-from uniphd.visualization.overlay import Mask, draw_mask, draw_prompt
+from uniphd.visualization.overlay import Mask, draw_mask
 from uniphd.visualization.skeleton import Flags, Keypoints, draw_skeleton
 from uniphd.visualization.text import draw_lines, line_height, load_font, wrap_text
 from uniphd.visualization.viewport import View, whole
@@ -43,8 +43,8 @@ def image_panel(image: Image.Image, prompt: Prompt, region: View, size: Size) ->
     """The whole image with a drawn prompt and corner marks around `region`."""
     view = whole((image.height, image.width), size)
     rendered = view.crop(image)
-    if not isinstance(prompt, TextPrompt):
-        rendered = draw_prompt(rendered, _scaled(prompt, view.scale))
+    sizes = (image.height, image.width), (rendered.height, rendered.width)
+    rendered = prompt.resized(*sizes).render(rendered)
     x1, y1, x2, y2 = (value * view.scale for value in region.box)
     return _centred(paint(rendered, lambda pen: _draw_corners(pen, (x1, y1, x2, y2))), size)
 
@@ -69,17 +69,6 @@ def caption_panel(text: str, note: str, width: int) -> Image.Image:
     draw_lines(draw, (0, top), lines, font, INK)
     draw_lines(draw, (0, top + len(lines) * step), notes, font, FADED)
     return panel
-
-
-def _scaled(prompt: Prompt, scale: float) -> Prompt:
-    """The prompt for the image enlarged by `scale`."""
-    if isinstance(prompt, TextPrompt):
-        return prompt
-    if isinstance(prompt, PointPrompt):
-        return PointPrompt(prompt.point * scale)
-    if isinstance(prompt, ScribblePrompt):
-        return ScribblePrompt(prompt.points * scale)
-    return replace(prompt, box=prompt.box * scale)
 
 
 def _draw_corners(pen: Pen, box: tuple[float, float, float, float]) -> None:

@@ -19,7 +19,7 @@ from uniphd.training.loggers.interface import (
     StepwiseLogger,
 )
 from uniphd.training.loggers.wandb_files import last_step
-from uniphd.visualization.contact_sheet import Row, describe_prompt, draw_panels
+from uniphd.visualization.contact_sheet import Row, draw_panels
 
 _STEP = "trainer/global_step"  # Lightning's name of the axis
 
@@ -137,6 +137,6 @@ def people_table(people: Sequence[Row]) -> wandb.Table:
     table = wandb.Table(columns=["person", "prompt", *images, "score", "mask IoU", "OKS"])
     for row in people:
         panels = [wandb.Image(panel) for panel in draw_panels(row)]
-        prompt = describe_prompt(row.prompt)
+        prompt = row.prompt.describe()
         table.add_data(row.title, prompt, *panels, row.score, row.iou, row.oks)
     return table

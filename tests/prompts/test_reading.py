@@ -1,11 +1,12 @@
-"""Where positional prompts are read, and how groups of kinds come back into order."""
+"""Where spatial prompts read the image."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from uniphd.models.prompt_encoder import sample_boxes, sample_points
+from uniphd.prompts.box import sample_boxes
+from uniphd.prompts.points import sample_points
 
 CANVAS = (96, 128)
 MAP = (6, 8)

@@ -12,8 +12,6 @@ from uniphd.prompts import (
     Prompt,
     ScribblePrompt,
     TextPrompt,
-    require_inside,
-    require_sound,
 )
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -42,7 +40,7 @@ NAN, INFINITE = float("nan"), float("inf")
 )
 def test_unsound_prompts_are_refused(prompt: Prompt, says: str) -> None:
     with pytest.raises(PromptError, match=says):
-        require_sound(prompt)
+        prompt.require_sound()
 
 
 @pytest.mark.parametrize(
@@ -61,9 +59,9 @@ def test_unsound_prompts_are_refused(prompt: Prompt, says: str) -> None:
     ],
 )
 def test_prompts_outside_of_the_image_are_refused(prompt: Prompt, inside: bool) -> None:
-    require_sound(prompt)
+    prompt.require_sound()
     if inside:
-        require_inside(prompt, (30, 40))
+        prompt.require_inside((30, 40))
         return
     with pytest.raises(PromptError, match="outside of its 40 x 30 image"):
-        require_inside(prompt, (30, 40))
+        prompt.require_inside((30, 40))

@@ -1,0 +1,75 @@
+"""The prompts of a batch: one block of tensors per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from uniphd.prompts.base import Block, Prompt, SpatialBlock, Tokenize
+from uniphd.prompts.text import TextBlock
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """B prompts, kinds mixed freely.
+
+    Attributes:
+        kinds: the kind of every prompt, length B.
+        blocks: by kind, the prompts of that kind in batch order.
+    """
+
+    kinds: tuple[str, ...]
+    blocks: Mapping[str, Block]
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def rows(self, kind: str) -> list[int]:
+        """Batch indices of the prompts of a kind, ascending."""
+        return [index for index, other in enumerate(self.kinds) if other == kind]
+
+    @property
+    def texts(self) -> list[tuple[list[int], TextBlock]]:
+        """Blocks for the language model, with the batch indices of their rows."""
+        return [
+            (self.rows(kind), block)
+            for kind, block in self.blocks.items()
+            if isinstance(block, TextBlock)
+        ]
+
+    @property
+    def spatial(self) -> list[tuple[list[int], SpatialBlock]]:
+        """Blocks that read the image, with the batch indices of their rows."""
+        return [
+            (self.rows(kind), block)
+            for kind, block in self.blocks.items()
+            if isinstance(block, SpatialBlock)
+        ]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PromptBatch:
+        """Copy with every tensor on `device`."""
+        blocks = {kind: block.to(device, non_blocking) for kind, block in self.blocks.items()}
+        return replace(self, blocks=blocks)
+
+    def pin_memory(self) -> PromptBatch:
+        """Copy with every tensor in page-locked memory."""
+        blocks = {kind: block.pin_memory() for kind, block in self.blocks.items()}
+        return replace(self, blocks=blocks)
+
+
+def batch_prompts(prompts: Sequence[Prompt], tokenize: Tokenize) -> PromptBatch:
+    """Stack prompts of any mixture of kinds.
+
+    Raises:
+        PromptError: see `Prompt.require_sound`.
+    """
+    groups: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        prompt.require_sound()
+        groups.setdefault(prompt.kind, []).append(prompt)
+    return PromptBatch(
+        kinds=tuple(prompt.kind for prompt in prompts),
+        blocks={kind: group[0].collate(group, tokenize) for kind, group in groups.items()},
+    )

@@ -1,0 +1,76 @@
+"""From an annotated person to the prompt of one training or evaluation sample.
+
+The kind of prompt is data: it is drawn here, sample by sample, and never inside the network.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Protocol
+
+from uniphd.errors import ConfigError
+from uniphd.prompts.base import Prompt
+from uniphd.prompts.kinds import find_kind
+
+if TYPE_CHECKING:
+    from uniphd.data.sample import AnnotatedPerson
+
+_PAPER = {"text": 0.5, "point": 0.25, "scribble": 0.25}
+
+
+class SamplePrompt(Protocol):
+    """How a data set makes the prompt of a sample."""
+
+    def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
+        """Return the prompt for a person, with random numbers from `random`."""
+        ...
+
+
+class FixedPrompt:
+    """The prompt of the evaluation: nothing about it is random.
+
+    Args:
+        kind: its name, or the dotted path of its class; see `find_kind`.
+
+    Attributes:
+        kind: its name.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = find_kind(kind)
+        self.kind = self._kind.kind
+
+    def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
+        """See `Prompt.fixed`."""
+        return self._kind.fixed(person)
+
+
+class PromptSampler:
+    """Draw the kind of prompt for every training sample, and the prompt itself.
+
+    The paper takes text or a spatial prompt with equal probability and the official code splits
+    the latter evenly into points and scribbles. There it is one kind per batch; here every sample
+    draws its own.
+
+    Args:
+        weights: by kind, its name or the dotted path of its class; other kinds are not drawn. They
+            need not sum to one. Without any, the paper's.
+
+    Raises:
+        ConfigError: a weight is negative, none is above zero, or there is no such kind.
+    """
+
+    def __init__(self, **weights: float) -> None:
+        weights = weights or _PAPER
+        if min(weights.values()) < 0 or sum(weights.values()) <= 0:
+            raise ConfigError(f"Prompt weights {weights} need one above 0 and none below it.")
+        self._kinds = [find_kind(name) for name in weights]
+        self.weights = dict(weights)
+
+    def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
+        """Draw a kind and its prompt."""
+        kind = random.choices(self._kinds, list(self.weights.values()))[0]
+        return kind.sample(person, random)

@@ -1,0 +1,130 @@
+"""Text prompts: a caption that describes exactly one person of the image."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from PIL import Image
+from torch import Tensor
+
+from uniphd.errors import PromptError
+from uniphd.prompts.base import Block, Prompt, Tokenize
+from uniphd.structures import Size
+
+if TYPE_CHECKING:
+    from uniphd.data.sample import AnnotatedPerson
+
+# Whole words, between whatever is no letter, and the compounds in which the word keeps its meaning:
+# leftmost, left-handed, leftwards.
+_SIDES = re.compile(
+    r"(?<![^\W\d_])(left|right)(?=(?:most|hand|handed|hander|side|sided|ward|wards)?(?![^\W\d_]))",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class TextPrompt(Prompt):
+    """A caption of one person; `text` has at least one word."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+    def require_sound(self) -> None:
+        """Refuse a text without words or of half characters."""
+        if not isinstance(self.text, str):
+            raise PromptError(f"A text prompt is a {type(self.text).__name__}; give a caption.")
+        if not self.text.strip():
+            raise PromptError("A text prompt is empty; describe the person in a few words.")
+        try:
+            self.text.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"A text prompt has half of a character: {self.text!r:.80}; write it anew."
+            ) from error
+
+    def require_inside(self, size: Size) -> None:
+        """A text has no place."""
+
+    def resized(self, size: Size, new: Size) -> TextPrompt:
+        """The same."""
+        return self
+
+    def mirrored(self, width: int) -> TextPrompt:
+        """The words left and right exchanged; see `mirror_caption`."""
+        return TextPrompt(mirror_caption(self.text))
+
+    @classmethod
+    def sample(cls, person: AnnotatedPerson, random: Random) -> TextPrompt:
+        """Any of the person's captions."""
+        return cls(random.choice((person.caption, *person.other_captions)))
+
+    @classmethod
+    def fixed(cls, person: AnnotatedPerson) -> TextPrompt:
+        """The first caption."""
+        return cls(person.caption)
+
+    @classmethod
+    def collate(cls, prompts: Sequence[TextPrompt], tokenize: Tokenize) -> TextBlock:
+        """Tokenize the texts."""
+        return TextBlock(*tokenize([prompt.text for prompt in prompts]))
+
+    def render(self, image: Image.Image) -> Image.Image:
+        """The image alone: a text has no place in it."""
+        return image.convert("RGB")
+
+    def describe(self) -> str:
+        """The text in quotes."""
+        return f"“{self.text}”"
+
+    def to_json(self) -> dict[str, Any]:
+        """{"text": ...}."""
+        return {"text": self.text}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TextPrompt:
+        """See the base."""
+        return cls(value["text"])
+
+
+@dataclass(frozen=True)
+class TextBlock(Block):
+    """Texts for the language model.
+
+    Attributes:
+        input_ids: (N, T) int64.
+        attention_mask: (N, T) int64, 1 on tokens and 0 on padding.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+def mirror_caption(caption: str) -> str:
+    """Exchange the words left and right, keeping their case; "bright" is left alone.
+
+    Where the words are there in other characters only (full width, styled, with invisible ones
+    inside), the caption comes back in plain ones. (The official release replaces substrings and
+    makes "bleft" of "bright".)
+    """
+    plain = _plain(caption)
+    if len(_SIDES.findall(plain)) != len(_SIDES.findall(caption)):
+        caption = plain
+    return _SIDES.sub(lambda match: _opposite(match[0]), caption)
+
+
+def _plain(caption: str) -> str:
+    """Compatible characters (NFKC) without the invisible ones of format."""
+    compatible = unicodedata.normalize("NFKC", caption)
+    return "".join(letter for letter in compatible if unicodedata.category(letter) != "Cf")
+
+
+def _opposite(word: str) -> str:
+    other = "right" if word.lower() == "left" else "left"
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, distributed
+from torch.nn.utils.rnn import pad_sequence
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
@@ -23,7 +24,7 @@ from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.losses.auxiliary.grounding import GroundingLoss
 from uniphd.models.outputs import GroundingPrediction
 from uniphd.models.tokenizer import HashTokenizer
-from uniphd.prompts import PromptSampler
+from uniphd.prompts import PromptBatch, PromptSampler
 from uniphd.structures import Batch, Target
 from uniphd.synthetic.datamodule import SyntheticDataModule
 
@@ -75,10 +76,28 @@ def sample_checksum(sample: Sample) -> int:
     return checksum([sample.image, *words, *prompt, *target_parts(person.target)])
 
 
+def earlier_form(prompts: PromptBatch) -> list[Tensor]:
+    """Token ids, points of clicks and scribbles in one block, and boxes."""
+    blocks: dict[str, dict[str, Tensor]] = {k: vars(block) for k, block in prompts.blocks.items()}
+    rows = {
+        row: stroke
+        for kind in ("point", "scribble")
+        if kind in blocks
+        for row, stroke in zip(prompts.rows(kind), blocks[kind]["points"], strict=True)
+    }
+    strokes = [rows[row] for row in sorted(rows)]
+    empty = torch.zeros(0)
+    return [
+        blocks.get("text", {}).get("input_ids", empty),
+        pad_sequence(strokes, batch_first=True) if strokes else empty,
+        blocks.get("box", {}).get("boxes", empty),
+    ]
+
+
 def frozen_form(batch: Batch) -> dict[str, Any]:
     prompts, more = batch.prompts, batch.extra_captions
     parts = [batch.images, batch.padding_mask, batch.sizes, batch.original_sizes]
-    parts += [prompts.kinds, prompts.input_ids, prompts.points, prompts.boxes]
+    parts += [prompts.kinds, *earlier_form(prompts)]
     parts += [] if more is None else [more.rows, more.prompts.input_ids]
     parts += [part for target in batch.targets for part in target_parts(target)]
     return {

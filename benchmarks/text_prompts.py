@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from uniphd.checkpoints.reading import load_model, read_checkpoint
+from uniphd.checkpoints.reading import load_model_and_config
 from uniphd.config.compose import build, config_dir, fill_resolvers
 from uniphd.data.loading import PeopleDataModule
 from uniphd.losses.auxiliary.grounding import coverage
@@ -83,11 +82,11 @@ def prepare(ckpt: str, overrides: list[str]) -> tuple[UniPHD, PeopleDataModule]:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         fixed = [f"ckpt={ckpt}", "paths.output_dir=unused", "prompt=text"]
         config = compose("eval", [*overrides, *fixed])
-    described, _ = read_checkpoint(Path(ckpt))
+    model, described = load_model_and_config(ckpt)
     config.data.eval_transform.update(described.preprocessing)
     data: PeopleDataModule = build(config.data, tokenize=build_tokenizer(described.tokenizer))
     data.setup("validate")
-    return load_model(ckpt).eval(), data
+    return model, data
 
 
 def picks(

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import uniphd
 from tests.composition import TINY, compose_train
 from uniphd.checkpoints.convert import convert
 from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, save_folder
-from uniphd.checkpoints.reading import portable_config
+from uniphd.checkpoints.reading import portable_config, start_from
 from uniphd.config.compose import build_network
 from uniphd.errors import CheckpointError, ConfigError
 
@@ -69,6 +70,40 @@ def test_a_run_becomes_a_model_folder(run_checkpoint: Path, tmp_path: Path, half
     size = (done.path / "model.safetensors").stat().st_size
     count = sum(value.numel() for value in expected.values())
     assert 0.99 < size / (count * (2 if half else 4)) < 1.1
+
+
+def test_only_parts_that_read_files_change_their_arguments() -> None:
+    """Another backbone's arguments stay as they are."""
+    network, config = build_network(compose_train(None, *TINY, "data.root=unused"))
+    backbone = {"_target_": "uniphd.models.Another", "width": 3}
+    given = ModelConfig({**config.model, "backbone": backbone}, config.tokenizer)
+    assert portable_config(given, network)["model"]["backbone"]["pretrained"] is False
+    network.backbone = nn.Identity()
+    portable = portable_config(given, network)["model"]
+    assert portable["backbone"] == backbone
+    assert portable["prompt_encoder"]["text_encoder"]["name"] is None
+    assert {**portable, "prompt_encoder": None} == {**given.model, "prompt_encoder": None}
+
+
+def test_starting_from_a_checkpoint_says_what_fitted(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    weights = uniphd.load_model(folder).backbone.state_dict()
+    network = nn.ModuleDict({"backbone": nn.Linear(1, 1), "neck": nn.Linear(1, 1)})
+    with pytest.raises(CheckpointError, match=r"None of the .* weights of init_from"):
+        start_from(network, str(folder))
+    name = next(iter(weights))
+    other = uniphd.load_model(folder)
+    with torch.no_grad():
+        for value in other.parameters():
+            value.zero_()
+    other.heads = nn.Linear(7, 7)
+    start_from(other, str(folder))
+    assert torch.equal(other.backbone.state_dict()[name], weights[name])
+    count = len(weights)
+    assert f"backbone {count} of {count}" in caplog.text
+    assert "heads 0 of 2" in caplog.text
 
 
 def test_missing_file(folder: Path) -> None:

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import OmegaConf
 
 from tests.composition import EXPERIMENTS, compose_eval, compose_train
+from uniphd.cli.train import train
 from uniphd.config.checks import refuse_impossible
 from uniphd.config.compose import (
     build,
@@ -23,6 +24,7 @@ from uniphd.errors import ConfigError
 from uniphd.models.backbone import Backbone
 from uniphd.models.text_encoder import TextEncoder
 from uniphd.models.tokenizer import HashTokenizer, HuggingFaceTokenizer
+from uniphd.prompts import PromptSampler
 
 GROUPS = {
     group: sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
@@ -120,14 +122,46 @@ def test_what_must_be_given_is_named(tmp_path: Path) -> None:
     require_values(compose_eval(tmp_path, "ckpt=some", "data.root=some"))
 
 
-def test_tokenizers_are_loaded_where_there_are_sentences(tmp_path: Path) -> None:
-    nowhere = HuggingFaceTokenizer(str(tmp_path))
-    for prompt in ("text", "all"):
-        data = compose_eval(None, f"prompt={prompt}").data
-        load_tokenizer(HashTokenizer(), data)
-        with pytest.raises(ConfigError, match="--tokenizer DIR"):
-            load_tokenizer(nowhere, data)
-    load_tokenizer(nowhere, compose_eval(None, "prompt=spatial").data)
+class Scribbles(PromptSampler):
+    """A sampler of somebody else, with other arguments than ours."""
+
+    def __init__(self) -> None:
+        super().__init__(text=0, point=0, scribble=1)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "overrides"),
+    [
+        (True, ["prompt=text"]),
+        (True, ["prompt=all"]),
+        (True, ["prompt=spatial", "data.val_prompts=[text]"]),
+        (True, ["prompt=spatial", "grounding=warmup", "fusion=product"]),
+        (False, ["prompt=spatial"]),
+        (False, ["prompt=spatial", "data.val_prompts=[text]", "trainer.limit_val_batches=0"]),
+    ],
+)
+def test_a_tokenizer_is_loaded_where_text_prompts_can_occur(
+    loaded: bool, overrides: list[str], tmp_path: Path
+) -> None:
+    """There is neither a tokenizer nor a language model; the tokenizer would be loaded first."""
+    config = compose_train(
+        tmp_path,
+        "data=synthetic",
+        "text_encoder=roberta_base",
+        f"text_encoder.name={tmp_path}",
+        f"tokenizer.name={tmp_path}",
+        "trainer.accelerator=cpu",
+        *overrides,
+    )
+    with pytest.raises(ConfigError, match="tokenizer" if loaded else "language model"):
+        train(config)
+
+
+def test_a_tokenizer_is_loaded_whatever_the_sampler() -> None:
+    config = compose_train(None, "data=synthetic", "prompt=scribble")
+    data = build(config.data, tokenize=HashTokenizer(), prompt_sampler=Scribbles())
+    assert data.train_kinds == {"scribble"}
+    load_tokenizer(HuggingFaceTokenizer("nowhere"), data.train_kinds)
 
 
 def test_minilm_has_the_size_that_its_file_says() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,11 @@ import torch
 import uniphd
 from tests.composition import TINY, compose_eval, compose_train
 from tests.equality import differences
+from uniphd.checkpoints import reading
 from uniphd.cli.evaluate import evaluate
 from uniphd.cli.train import train
 from uniphd.errors import ConfigError
+from uniphd.training.fault_tolerance import checkpoint_io
 
 SMALL = (
     *TINY,
@@ -43,7 +47,26 @@ def losses(folder: Path) -> dict[int, str]:
     return {int(row["step"]): row["train/loss"] for row in rows}
 
 
-def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path) -> None:
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The checkpoints that were read, one entry each time."""
+    paths: list[Path] = []
+
+    def count(module: ModuleType, name: str) -> None:
+        original = getattr(module, name)
+
+        def read(path: Path, *options: Any) -> Any:
+            paths.append(path)
+            return original(path, *options)
+
+        monkeypatch.setattr(module, name, read)
+
+    count(reading, "read_checkpoint")
+    count(checkpoint_io, "_read")
+    return paths
+
+
+def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path, reads: list[Path]) -> None:
     metrics = run(tmp_path / "run", refhuman_folder, 4)
     for kind in ("text", "point", "scribble", "box", "mean"):
         assert 0 <= metrics[f"val/{kind}/mIoU"] <= 1
@@ -65,6 +88,7 @@ def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path) -> None:
     overrides = [f"ckpt={last}", f"data.root={refhuman_folder}", "data.num_workers=0"]
     quiet = ["callbacks=none", "trainer.enable_progress_bar=false"]
     results = evaluate(compose_eval(tmp_path / "eval", *overrides, *quiet))
+    assert reads == [last]
     written = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     for kind, values in results.items():
         assert written[kind]["mIoU"] == values["mIoU"]
@@ -84,13 +108,16 @@ def test_same_seed_same_losses(tmp_path: Path, refhuman_folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_resumed_run_continues_as_if_never_stopped(tmp_path: Path, refhuman_folder: Path) -> None:
+def test_a_resumed_run_continues_as_if_never_stopped(
+    tmp_path: Path, refhuman_folder: Path, reads: list[Path]
+) -> None:
     """Stopped within an epoch of two steps; dropout and the average of the weights go on, too."""
     options = ("model.prompt_encoder.dropout=0.3", "callbacks=[default,ema]")
     run(tmp_path / "whole", refhuman_folder, 6, *options)
     run(tmp_path / "part", refhuman_folder, 3, *options)
     last = tmp_path / "part" / "checkpoints" / "last.ckpt"
     run(tmp_path / "rest", refhuman_folder, 6, *options, f"ckpt_path={last}")
+    assert reads == [last]
     whole, rest = losses(tmp_path / "whole"), losses(tmp_path / "rest")
     assert sorted(rest) == list(range(6))  # the first half comes along into the new folder
     assert rest == whole

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,7 @@ from uniphd.checkpoints.safety import build_from_checkpoint
 from uniphd.errors import CheckpointError
 from uniphd.models.uniphd import UniPHD
 
+_logger = logging.getLogger(__name__)
 _PACKAGED = Path(__file__).parents[1] / "weights"
 
 
@@ -32,10 +35,45 @@ def load_model(path: str | Path) -> UniPHD:
         CheckpointError: the checkpoint is missing, unsafe, or does not fit.
         ConfigError: its configuration names classes that are not ours.
     """
+    return load_model_and_config(path)[0]
+
+
+def load_model_and_config(path: str | Path) -> tuple[UniPHD, ModelConfig]:
+    """The network of `load_model`, and how its inputs are made: tokenizer and image size."""
     config, weights = read_checkpoint(Path(path))
     model = build_from_checkpoint(config.model, weights, path)
     model.load_state_dict(weights)
-    return model.eval()
+    return model.eval(), config
+
+
+def start_from(network: nn.Module, path: str) -> None:
+    """Fill a network with another checkpoint's weights, as far as names and shapes are the same.
+
+    The log says how much of every part was filled; the rest keeps its initial values.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or none of its weights fits.
+    """
+    _, weights = read_checkpoint(Path(path))
+    current = network.state_dict()
+    fitting = {
+        name: value
+        for name, value in weights.items()
+        if name in current and current[name].shape == value.shape
+    }
+    if not fitting:
+        raise CheckpointError(
+            f"None of the {len(weights)} weights of init_from={path} has the name and shape of one "
+            "of this network; give a checkpoint of a similar network, or init_from=null."
+        )
+    network.load_state_dict(fitting, strict=False)
+    parts = Counter(name.partition(".")[0] for name in current)
+    filled = Counter(name.partition(".")[0] for name in fitting)
+    _logger.info(
+        "%d of %d weights start from %s: %s",
+        *(len(fitting), len(current), path),
+        ", ".join(f"{part} {filled[part]} of {count}" for part, count in parts.items()),
+    )
 
 
 def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -60,14 +98,29 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 
 def portable_config(config: ModelConfig, model: nn.Module) -> dict[str, Any]:
-    """`config` as a plain dict that rebuilds the network without a download or another file."""
-    portable = asdict(config)
-    network = cast(UniPHD, model)
-    text_encoder = portable["model"]["prompt_encoder"]["text_encoder"]
-    text_encoder.pop("name", None)
-    text_encoder["config"] = network.prompt_encoder.text_encoder.config_dict()
-    portable["model"]["backbone"].update(pretrained=False, weights=None)
+    """`config` as a plain dict that rebuilds the network without a download or another file.
+
+    A part that its arguments let read a file has a method `portable_arguments`, which gives the
+    arguments to be used instead.
+
+    Args:
+        config: how `model` was built.
+        model: the network; its parts are attributes by the names of the constructor's arguments.
+    """
+    portable = {**asdict(config), "model": _portable(config.model, model)}
     return cast(dict[str, Any], _plain(portable))
+
+
+def _portable(node: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """One node of the constructor tree, with its inner ones."""
+    parts = dict(module.named_children())
+    inner = {
+        name: _portable(value, parts[name])
+        for name, value in node.items()
+        if isinstance(value, Mapping) and name in parts
+    }
+    portable_arguments = getattr(module, "portable_arguments", dict)
+    return {**node, **inner, **portable_arguments()}
 
 
 def _plain(value: Any) -> Any:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import hydra
 import lightning
-from lightning import LightningDataModule, Trainer
+from lightning import Trainer
 from omegaconf import DictConfig
 from rich import print as rich_print
 
-from uniphd.checkpoints.reading import load_model, read_checkpoint
+from uniphd.checkpoints.reading import load_model_and_config
 from uniphd.config.allocator import keep_freed_memory
 from uniphd.config.checks import refuse_quantized_gpu
 from uniphd.config.compose import (
@@ -25,6 +25,7 @@ from uniphd.config.compose import (
 )
 from uniphd.config.launch import keep_one_log, require_processes
 from uniphd.config.messages import explain_overrides
+from uniphd.data.loading import PeopleDataModule
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
@@ -46,19 +47,18 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     require_values(config)
     refuse_quantized_gpu(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    model_config, _ = read_checkpoint(Path(config.ckpt))
+    model, model_config = load_model_and_config(config.ckpt)
     for key, value in model_config.preprocessing.items():
         if config.data.eval_transform[key] is None:
             config.data.eval_transform[key] = value
-    model = load_model(config.ckpt)
     if config.int8:
         model = quantize_linear_layers(model)
     module: RefHumanModule = build(
         config.module, model=model, criterion=None, model_config=model_config
     )
     tokenize = build_tokenizer(model_config.tokenizer)
-    load_tokenizer(tokenize, config.data)
-    data: LightningDataModule = build(config.data, tokenize=tokenize)
+    data: PeopleDataModule = build(config.data, tokenize=tokenize)
+    load_tokenizer(tokenize, data.val_prompts)
     trainer: Trainer = build(config.trainer, callbacks=build_callbacks(config), logger=False)
     require_processes(trainer.num_devices * trainer.num_nodes)
     resolve_backend(trainer.strategy.root_device.type, required=False)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-
 import hydra
 import lightning
 import torch
@@ -14,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 from rich import print as rich_print
 
-from uniphd.checkpoints.reading import read_checkpoint
+from uniphd.checkpoints.reading import start_from
 from uniphd.config.allocator import keep_freed_memory
 from uniphd.config.checks import refuse_impossible
 from uniphd.config.compose import (
@@ -40,7 +37,6 @@ from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.compilation import compile_parts
-from uniphd.models.uniphd import UniPHD
 from uniphd.ops.backend import resolve_backend
 from uniphd.training.callbacks.run_record import RunRecord
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
@@ -48,8 +44,6 @@ from uniphd.training.fault_tolerance.exact_resume import ExactResume
 from uniphd.training.loggers.continued import ContinuedLogs, continue_logs
 from uniphd.training.module import RefHumanModule
 from uniphd.training.processes import explain_lost_processes
-
-log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> dict[str, float]:
@@ -64,9 +58,10 @@ def train(config: DictConfig) -> dict[str, float]:
     require_values(config)
     refuse_impossible(config)
     tokenize = build_tokenizer(resolved(config.tokenizer))
-    load_tokenizer(tokenize, config.data)
     data: PeopleDataModule = build(config.data, tokenize=tokenize)
-    if not data.validates or config.trainer.limit_val_batches == 0:
+    validates = data.validates and config.trainer.limit_val_batches != 0
+    load_tokenizer(tokenize, data.train_kinds.union(data.val_prompts if validates else ()))
+    if not validates:
         _train_without_validation(config)
     checkpoint_io = DurableCheckpointIO()
     plain = resolved(config)
@@ -114,7 +109,7 @@ def _build_module(config: DictConfig) -> RefHumanModule:
     if config.print_summary and is_first_process():
         rich_print(parameter_report(network))
     if config.init_from is not None:
-        _initialise(network, config.init_from)
+        start_from(network, config.init_from)
     if config.compile is not None:
         compile_parts(network, mode=config.compile)
     module: RefHumanModule = build(
@@ -145,19 +140,6 @@ def _train_without_validation(config: DictConfig) -> None:
     config.trainer.limit_val_batches = 0
     if "best" in (config.callbacks or {}):
         config.callbacks.best = None
-
-
-def _initialise(network: UniPHD, path: str) -> None:
-    """Start from another checkpoint's weights; parts of other shapes keep their initial values."""
-    _, weights = read_checkpoint(Path(path))
-    current = network.state_dict()
-    fitting = {
-        name: value
-        for name, value in weights.items()
-        if name in current and current[name].shape == value.shape
-    }
-    network.load_state_dict(fitting, strict=False)
-    log.info("%d of %d entries start from %s", len(fitting), len(current), path)
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")

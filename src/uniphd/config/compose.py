@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +21,8 @@ from uniphd.checkpoints.folder import ModelConfig
 from uniphd.config.launch import run_id
 from uniphd.errors import ConfigError, UniPHDError
 from uniphd.models.build import build_model
-from uniphd.models.tokenizer import HuggingFaceTokenizer
 from uniphd.models.uniphd import UniPHD
-from uniphd.prompts import Tokenize
+from uniphd.prompts import TextPrompt, Tokenize
 from uniphd.training.module import parameter_table
 
 _NOISE = (
@@ -83,15 +82,16 @@ def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
     return cast(UniPHD, build_model(plain)), model_config
 
 
-def load_tokenizer(tokenize: Tokenize, data: DictConfig) -> None:
-    """Load a tokenizer's files where the data have sentences, which `data` says.
+def load_tokenizer(tokenize: Tokenize, kinds: Collection[str]) -> None:
+    """Load a tokenizer's files if text is among the kinds of prompt that will occur.
+
+    Loading them in a worker of the data loader would end in a traceback.
 
     Raises:
         ConfigError: they cannot be loaded.
     """
-    sentences = "text" in data.val_prompts or data.prompt_sampler.text
-    if sentences and isinstance(tokenize, HuggingFaceTokenizer):
-        tokenize.load()
+    if TextPrompt.kind in kinds:
+        tokenize(["a person"])
 
 
 def fill_resolvers() -> None:

@@ -54,14 +54,14 @@ def read_to_resume(path: str, files: DurableCheckpointIO, module: nn.Module) -> 
 
     Args:
         path: of `checkpoint_to_resume`.
-        files: reads it, or the one before where it is damaged.
+        files: reads it, or the one before where it is damaged, and keeps it for the trainer.
         module: as the configuration says.
 
     Raises:
         CheckpointError: there is no file that is whole; it is not of a training, or of another
             network.
     """
-    content: Any = files.load_checkpoint(path)
+    content: Any = files.read_ahead(path)
     if not isinstance(content, Mapping) or not content.keys() >= _NEEDED:
         raise CheckpointError(
             f"{path} is not a checkpoint of uniphd-train, from which a training can go on; "

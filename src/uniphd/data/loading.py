@@ -18,7 +18,7 @@ from uniphd.data.resumable import ResumableLoader, leave_stopping_to_the_main_pr
 from uniphd.data.samplers import EpochSampler, ImageGroupSampler
 from uniphd.data.transforms import Transform
 from uniphd.errors import ConfigError
-from uniphd.prompts import FixedPrompt, SamplePrompt, Tokenize
+from uniphd.prompts import FixedPrompt, SamplePrompt, TextPrompt, Tokenize
 
 if TYPE_CHECKING:
     from typing_extensions import Required
@@ -131,6 +131,14 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
     def validates(self) -> bool:
         """Whether there is anything to validate on; known before `setup`."""
         return True
+
+    @property
+    def train_kinds(self) -> set[str]:
+        """The kinds of prompt that a training batch may hold; further captions are text prompts."""
+        return {
+            *self.prompt_sampler.kinds,
+            *((TextPrompt.kind,) if self.num_extra_captions else ()),
+        }
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of `uniphd.structures.Batch`, shuffled anew in every epoch."""

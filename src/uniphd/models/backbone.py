@@ -114,6 +114,10 @@ class Backbone(nn.Module):
             padding_mask = F.pad(padding_mask, border, value=True)
         return pixels, padding_mask
 
+    def portable_arguments(self) -> dict[str, Any]:
+        """Arguments with which the same backbone is built without files of weights."""
+        return {"pretrained": False, "weights": None}
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map normalised images (B, 3, H, W) to maps (B, channels[i], H / stride, W / stride)."""
         maps = []

@@ -66,10 +66,9 @@ class TextEncoder(nn.Module):
             pooled = mean_over_tokens(hidden, attention_mask == 0)
         return hidden, pooled
 
-    def config_dict(self) -> dict[str, Any]:
-        """The language model's configuration, with which `config=` rebuilds it offline."""
-        config: dict[str, Any] = self.body.config.to_diff_dict()  # type: ignore[union-attr,operator]
-        return config
+    def portable_arguments(self) -> dict[str, Any]:
+        """Arguments with which the same language model is built without its files."""
+        return {"name": None, "config": self.body.config.to_diff_dict()}  # type: ignore[union-attr,operator]
 
 
 def _pretrained(name: str) -> nn.Module:

@@ -64,7 +64,7 @@ class HuggingFaceTokenizer:
         max_length: longer texts are cut to this many tokens.
 
     Raises:
-        ConfigError: its files cannot be loaded, when `load` or the first text asks for them.
+        ConfigError: its files cannot be loaded, when the first text asks for them.
     """
 
     def __init__(self, name: str = "roberta-base", max_length: int = 128) -> None:
@@ -81,10 +81,6 @@ class HuggingFaceTokenizer:
             return_tensors="pt",
         )
         return encoded["input_ids"], encoded["attention_mask"]
-
-    def load(self) -> None:
-        """Load the files now: a failure in a loading process would not be one sentence."""
-        _ = self._tokenizer
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:

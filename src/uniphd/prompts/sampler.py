@@ -19,7 +19,13 @@ _PAPER = {"text": 0.5, "point": 0.25, "scribble": 0.25}
 
 
 class SamplePrompt(Protocol):
-    """How a data set makes the prompt of a sample."""
+    """How a data set makes the prompt of a sample.
+
+    Attributes:
+        kinds: names of the kinds that it may make.
+    """
+
+    kinds: tuple[str, ...]
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """Return the prompt for a person, with random numbers from `random`."""
@@ -34,6 +40,7 @@ class FixedPrompt:
 
     Attributes:
         kind: its name.
+        kinds: this one.
 
     Raises:
         ConfigError: there is no such kind.
@@ -42,6 +49,7 @@ class FixedPrompt:
     def __init__(self, kind: str) -> None:
         self._kind = find_kind(kind)
         self.kind = self._kind.kind
+        self.kinds = (self.kind,)
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """See `Prompt.fixed`."""
@@ -69,6 +77,8 @@ class PromptSampler:
             raise ConfigError(f"Prompt weights {weights} need one above 0 and none below it.")
         self._kinds = [find_kind(name) for name in weights]
         self.weights = dict(weights)
+        drawn = zip(self._kinds, weights.values(), strict=True)
+        self.kinds = tuple(kind.kind for kind, weight in drawn if weight > 0)
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """Draw a kind and its prompt."""

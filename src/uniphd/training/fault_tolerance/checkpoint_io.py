@@ -25,6 +25,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     def __init__(self) -> None:
         self._damaged: set[Path] = set()
+        self._read_ahead: dict[Path, dict[str, Any]] = {}
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: None = None
@@ -45,6 +46,11 @@ class DurableCheckpointIO(TorchCheckpointIO):
                 raise
         self._damaged.discard(path)
 
+    def read_ahead(self, path: str | Path) -> dict[str, Any]:
+        """Read a checkpoint that `load_checkpoint` hands out later, without reading it again."""
+        self._read_ahead[Path(path)] = content = self.load_checkpoint(path)
+        return content
+
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
@@ -54,6 +60,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
             CheckpointError: there is no file that is whole.
         """
         path = Path(path)
+        if (content := self._read_ahead.pop(path, None)) is not None:
+            return content
         problems: list[str] = []
         for candidate in (path, previous_of(path)):
             if candidate is None or not candidate.exists():

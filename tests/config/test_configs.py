@@ -147,6 +147,7 @@ def test_a_tokenizer_is_loaded_where_text_prompts_can_occur(
     config = compose_train(
         tmp_path,
         "data=synthetic",
+        "backbone=tiny",
         "text_encoder=roberta_base",
         f"text_encoder.name={tmp_path}",
         f"tokenizer.name={tmp_path}",

@@ -82,6 +82,7 @@ def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path, reads: list[
         "point",
         "scribble",
         "box",
+        "mask",
         "curves",
     }
 

@@ -49,7 +49,7 @@ class FixedPrompt:
     def __init__(self, kind: str) -> None:
         self._kind = find_kind(kind)
         self.kind = self._kind.kind
-        self.kinds = (self.kind,)
+        self.kinds: tuple[str, ...] = (self.kind,)
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """See `Prompt.fixed`."""

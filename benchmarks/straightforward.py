@@ -29,7 +29,7 @@ from uniphd.data.datamodule import RefHumanDataModule
 from uniphd.data.dataset import SampleKey
 from uniphd.data.sample import AnnotatedPerson, resized_size
 from uniphd.data.transforms import TrainingTransform, mirror_caption
-from uniphd.keypoints import FLIP_ORDER
+from uniphd.keypoints import COCO17
 from uniphd.prompts import Prompt, PromptBatch, Tokenize, batch_prompts
 from uniphd.structures import Size
 
@@ -147,8 +147,8 @@ def flip(parts: Parts) -> Parts:
         **moved,
         "caption": mirror_caption(parts["caption"]),
         "other_captions": tuple(mirror_caption(text) for text in parts["other_captions"]),
-        "keypoints": keypoints[list(FLIP_ORDER)],
-        "visibility": parts["visibility"][list(FLIP_ORDER)],
+        "keypoints": keypoints[list(COCO17.flip_order)],
+        "visibility": parts["visibility"][list(COCO17.flip_order)],
         "scribbles": scribbles,
     }
 

@@ -150,12 +150,13 @@ def by_mask(grounding: GroundingPrediction, row: int, image: AnnotatedImage) -> 
 
 
 def nearest(keypoints: Tensor, image: AnnotatedImage) -> npt.NDArray[np.intp]:
-    """(Q,) the person most similar to every pose (Q, 17, 2) in pixels."""
+    """(Q,) the person most similar to every pose (Q, K, 2) in pixels."""
     people = image.people
     similarity = pairwise_oks(
         keypoints.numpy(),
         np.stack([person.keypoints for person in people]),
         np.array([person.area for person in people]),
+        people[0].schema.sigmas,
     )
     chosen: npt.NDArray[np.intp] = similarity.argmax(axis=1)
     return chosen

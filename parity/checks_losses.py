@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from parity.comparison import Comparison
-from uniphd.keypoints import OKS_SIGMAS
+from uniphd.keypoints import COCO17
 from uniphd.losses.criterion import LOSS_NAMES, MatchedMasks, SetCriterion
 from uniphd.losses.keypoints import oks_loss
 from uniphd.losses.matcher import HungarianMatcher, Match
@@ -75,7 +75,7 @@ def check_oks_loss(npz: Arrays) -> list[Comparison]:
     """The OKS loss alone and its gradient, nobody visible and far away included."""
     predicted = torch.from_numpy(npz["pred"]).requires_grad_()
     target, visibility, area = (torch.from_numpy(npz[name]) for name in ("target", "valid", "area"))
-    variance = keypoint_variance(area, torch.tensor(OKS_SIGMAS))
+    variance = keypoint_variance(area, torch.tensor(COCO17.sigmas))
     loss = oks_loss(_points(predicted), _points(target), visibility, variance)
     loss.sum().backward()
     return [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity.comparison import Comparison
+from uniphd.keypoints import COCO17
 from uniphd.metrics.mask_iou import THRESHOLDS, mask_overlap, summarize_overlaps
 from uniphd.metrics.pckh import pckh_counts
 
@@ -17,7 +18,7 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 def check_pckh(npz: Arrays) -> list[Comparison]:
     """Correct and counted keypoints, per person and over all."""
     pairs = zip(npz["predictions"], npz["ground_truths"], strict=True)
-    counts = np.array([pckh_counts(predicted, target) for predicted, target in pairs])
+    counts = np.array([pckh_counts(predicted, target, COCO17.head) for predicted, target in pairs])
     return [
         Comparison("per image", counts, npz["out_per_image"], 0.0),
         Comparison("correct", counts[:, 0].sum(), npz["out_correct"], 0.0),

@@ -30,8 +30,8 @@ class Target:
     Attributes:
         labels: (N,) int64 category ids; a person is 1.
         boxes: (N, 4) float, centre x, centre y, width, height.
-        keypoints: (N, 17, 2) float (x, y); meaningless where `visibility` is 0.
-        visibility: (N, 17) float, 1 where the keypoint is labelled (hidden or visible), else 0.
+        keypoints: (N, K, 2) float (x, y); meaningless where `visibility` is 0.
+        visibility: (N, K) float, 1 where the keypoint is labelled (hidden or visible), else 0.
         area: (N,) float, mask area divided by w * h.
         masks: (N, h, w) bool.
     """

@@ -263,7 +263,7 @@ def test_the_configuration_builds_it(
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(
             overrides=["+data=refhuman", "+augment=none", f"+prompt={prompt}", "+seed=3",
-                       f"data.root={folder}", "data.num_workers=0"]
+                       "+keypoints=coco", f"data.root={folder}", "data.num_workers=0"]
         )  # fmt: skip
     data = instantiate(config.data, tokenize=tokenize, _convert_="all")
     assert isinstance(data, RefHumanDataModule)
@@ -280,7 +280,7 @@ def test_the_configured_augmentation_has_the_official_sizes(
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(
             overrides=["+data=refhuman", "+augment=refhuman", "+prompt=refhuman", "+seed=0",
-                       f"data.root={folder}"]
+                       "+keypoints=coco", f"data.root={folder}"]
         )  # fmt: skip
     data = instantiate(config.data, tokenize=tokenize, _convert_="all")
     assert vars(data.train_transform) == vars(TrainingTransform())

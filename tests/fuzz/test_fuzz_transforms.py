@@ -17,7 +17,7 @@ from tests.fuzz.people import assert_sound_target
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.sample import AnnotatedImage, annotate, make_target
 from uniphd.data.transforms import TrainingTransform
-from uniphd.keypoints import KEYPOINT_NAMES
+from uniphd.keypoints import COCO17
 from uniphd.prompts import KINDS
 
 RADIUS = 3  # of what is painted, pixels
@@ -117,12 +117,12 @@ def check_points(
     case: Case, annotated: AnnotatedImage, red: npt.NDArray[np.float64], mirrored: bool
 ) -> None:
     height, width = annotated.size
-    name = KEYPOINT_NAMES[case.keypoint]
+    name = COCO17.names[case.keypoint]
     if mirrored:  # by the names, not by the order that the transform uses
         swap = {"left": "right", "right": "left"}
         side, _, rest = name.partition("_")
         name = f"{swap[side]}_{rest}" if side in swap else name
-    number = KEYPOINT_NAMES.index(name)
+    number = COCO17.names.index(name)
     target = make_target(annotated.people[0])
     if target.visibility[0, number] == 0:
         x, y = annotated.people[0].keypoints[number].tolist()

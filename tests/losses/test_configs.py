@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 def _build(name: str, *overrides: str) -> SetCriterion:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(None, overrides=[f"+loss={name}", *overrides])
+        config = compose(None, overrides=[f"+loss={name}", "+keypoints=coco", *overrides])
     criterion = instantiate(config.loss)
     assert isinstance(criterion, SetCriterion)
     return criterion

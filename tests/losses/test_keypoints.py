@@ -9,7 +9,7 @@ from pycocotools.cocoeval import COCOeval
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from uniphd.keypoints import OKS_SIGMAS
+from uniphd.keypoints import COCO17
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss, visibility_loss
 from uniphd.metrics.oks import keypoint_variance
 
@@ -21,7 +21,7 @@ def poses() -> dict[str, torch.Tensor]:
     noise = 0.05 * torch.randn(5, 17, 2, generator=generator, dtype=torch.float64)
     visibility = (torch.rand(5, 17, generator=generator) > 0.4).double()
     area = 0.05 + 0.2 * torch.rand(5, generator=generator, dtype=torch.float64)
-    variance = keypoint_variance(area, torch.tensor(OKS_SIGMAS))
+    variance = keypoint_variance(area, torch.tensor(COCO17.sigmas))
     return {"p": target + noise, "t": target, "v": visibility, "variance": variance}
 
 
@@ -41,7 +41,7 @@ def _coco_oks(
 def test_oks_is_cocos_on_a_square_image(poses: dict[str, torch.Tensor]) -> None:
     area = torch.linspace(0.05, 0.25, 5, dtype=torch.float64)
     p, t, v, _ = poses.values()
-    ours = 1 - oks_loss(p, t, v, keypoint_variance(area, torch.tensor(OKS_SIGMAS)))
+    ours = 1 - oks_loss(p, t, v, keypoint_variance(area, torch.tensor(COCO17.sigmas)))
     cocos = [_coco_oks(p[i], t[i], v[i], float(area[i])) for i in range(5)]
     np.testing.assert_allclose(ours.numpy(), cocos, atol=1e-6)
     assert 0.2 < ours.mean() < 0.95  # neither saturated nor perfect
@@ -80,7 +80,7 @@ def test_gradients(poses: dict[str, torch.Tensor]) -> None:
 def test_empty_mask_and_nobody_labelled_stay_finite(poses: dict[str, torch.Tensor]) -> None:
     p, t, v, a = poses.values()
     p = p.float().requires_grad_()
-    empty = keypoint_variance(torch.zeros(5), torch.tensor(OKS_SIGMAS))
+    empty = keypoint_variance(torch.zeros(5), torch.tensor(COCO17.sigmas))
     loss = oks_loss(p, t, torch.zeros_like(v), a) + oks_loss(p, t, v, empty)
     loss.sum().backward()
     assert loss.isfinite().all()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from uniphd.keypoints import OKS_SIGMAS
+from uniphd.keypoints import COCO17
 from uniphd.losses.boxes import giou_loss
 from uniphd.losses.keypoints import oks_loss
 from uniphd.losses.matcher import HungarianMatcher, Match
@@ -24,7 +24,7 @@ MakeLayer = Callable[..., LayerPrediction]
 
 
 def stacked(targets: list[Target]) -> StackedTargets:
-    return stack_targets(targets, torch.tensor(OKS_SIGMAS))
+    return stack_targets(targets, torch.tensor(COCO17.sigmas))
 
 
 def alone(output: LayerPrediction | SelectionPrediction) -> StackedPredictions:
@@ -94,7 +94,7 @@ def test_cost_adds_up_as_documented(make_layer: MakeLayer, make_target: MakeTarg
     box = (layer.boxes[0] - target.boxes).abs().sum(-1)
     keypoints = ((layer.keypoints[0] - target.keypoints).abs().sum(-1) * target.visibility).sum(-1)
     giou = giou_loss(layer.boxes[0], target.boxes)
-    variance = keypoint_variance(target.area, torch.tensor(OKS_SIGMAS))
+    variance = keypoint_variance(target.area, torch.tensor(COCO17.sigmas))
     oks = oks_loss(layer.keypoints[0], target.keypoints, target.visibility, variance)
     torch.testing.assert_close(cost, 2 * focal + 5 * box + 2 * giou + 10 * keypoints + 4 * oks)
 

@@ -8,6 +8,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from uniphd.keypoints import COCO17
 from uniphd.metrics.oks import pairwise_oks
 
 
@@ -46,7 +47,7 @@ def test_it_is_cocos(seed: int) -> None:
     target[:, seed, 2] = 2  # at least one is labelled
     predicted = np.concatenate([target, target + rng.normal(0, 12, target.shape)])
     areas = rng.uniform(300, 20000, 4)
-    ours = pairwise_oks(predicted, target, areas)
+    ours = pairwise_oks(predicted, target, areas, COCO17.sigmas)
     assert ours.shape == (8, 4)
     assert 0.05 < ours[4:].diagonal().mean() < 0.99
     np.testing.assert_allclose(ours, _coco_oks(predicted, target, areas), rtol=0, atol=1e-14)
@@ -57,7 +58,9 @@ def test_only_labelled_keypoints_count() -> None:
     target[0, [0, 5], 2] = (1, 2)
     predicted = np.full((1, 17, 2), 1e4)
     predicted[0, 0] = 0
-    assert pairwise_oks(predicted, target, np.array([500.0])).item() == pytest.approx(0.5)
+    assert pairwise_oks(
+        predicted, target, np.array([500.0]), COCO17.sigmas
+    ).item() == pytest.approx(0.5)
 
 
 def test_nothing_is_similar_to_nan_or_to_nobody() -> None:
@@ -65,5 +68,5 @@ def test_nothing_is_similar_to_nan_or_to_nobody() -> None:
     target[0, :, 2] = 2
     predicted = np.zeros((2, 17, 2))
     predicted[1] = np.nan
-    similarity = pairwise_oks(predicted, target, np.array([500.0, 500.0]))
+    similarity = pairwise_oks(predicted, target, np.array([500.0, 500.0]), COCO17.sigmas)
     np.testing.assert_array_equal(similarity, [[1, 0], [0, 0]])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.keypoints import OKS_SIGMAS
+from uniphd.keypoints import COCO17
 from uniphd.metrics.evaluator import RefHumanEvaluator
 from uniphd.metrics.referring import (
     Confusion,
@@ -143,7 +143,7 @@ def _loop_oks(person: ReferredPerson, other: ReferredPerson, found: Found) -> fl
     for k, (x, y, v) in enumerate(other.keypoints.tolist()):
         if v > 0:
             px, py = found[person.image_id][1][k]
-            variance = other.area * (2 * OKS_SIGMAS[k]) ** 2
+            variance = other.area * (2 * COCO17.sigmas[k]) ** 2
             total += math.exp(-((px - x) ** 2 + (py - y) ** 2) / (2 * variance))
             labelled += 1
     return total / labelled

@@ -28,7 +28,7 @@ def maps(logits: Tensor) -> HeatmapPrediction:
 @pytest.fixture
 def network() -> KeypointHeatmaps:
     torch.manual_seed(0)
-    return KeypointHeatmaps(hidden_dim=16, stride4_dim=6, heatmap_dim=8)
+    return KeypointHeatmaps(hidden_dim=16, stride4_dim=6, heatmap_dim=8, num_keypoints=K)
 
 
 def proposals(invalid: Tensor | None = None) -> TokenProposals:

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from uniphd.errors import ConfigError
-from uniphd.keypoints import KEYPOINT_NAMES
+from uniphd.keypoints import COCO17
 from uniphd.synthetic.appearance import COLORS
 from uniphd.synthetic.layers import REGIONS
 from uniphd.synthetic.layout import SPLITS
@@ -130,7 +130,7 @@ def test_faces_show_from_the_front_alone(scenes: list[SyntheticScene]) -> None:
 
 def test_limbs_have_human_lengths(scenes: list[SyntheticScene]) -> None:
     """No foreshortened limb exceeds the longest it can be, measured by the person's trunk."""
-    index = {name: place for place, name in enumerate(KEYPOINT_NAMES)}
+    index = {name: place for place, name in enumerate(COCO17.names)}
     limbs = {
         ("shoulder", "elbow"): 0.85,
         ("elbow", "wrist"): 0.75,

@@ -13,11 +13,11 @@ from uniphd.prompts import PointPrompt, batch_prompts
 from uniphd.structures import Batch
 from uniphd.visualization.attention import (
     LEVEL_COLORS,
-    SLOT_NAMES,
     Samples,
     draw_samples,
     record_attention,
     samples_of,
+    slot_names,
 )
 
 
@@ -58,7 +58,7 @@ def test_samples_explain_the_output_of_the_attention(tiny_network: UniPHD, batch
         )
         torch.testing.assert_close(attention.output_proj(looked_up), output)
     assert len(layers) == len(tiny_network.decoder.layers)
-    assert layers[0].locations.shape[:3] == (2, 3, len(SLOT_NAMES))
+    assert layers[0].locations.shape[:3] == (2, 3, len(slot_names(tiny_network)))
 
 
 def test_nothing_is_recorded_after_the_block(tiny_network: UniPHD, batch: Batch) -> None:

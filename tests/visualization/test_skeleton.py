@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uniphd.keypoints import KEYPOINT_NAMES
+from uniphd.keypoints import COCO17
 from uniphd.visualization.canvas import CENTRE, LEFT, RIGHT
 from uniphd.visualization.skeleton import draw_skeleton, line_width
 
@@ -25,7 +25,7 @@ def keypoints() -> np.ndarray:
 
 
 def only(*names: str) -> np.ndarray:
-    return np.array([name in names for name in KEYPOINT_NAMES])
+    return np.array([name in names for name in COCO17.names])
 
 
 def changed(image: Image.Image, result: Image.Image) -> np.ndarray:
@@ -38,7 +38,7 @@ def changed(image: Image.Image, result: Image.Image) -> np.ndarray:
 )
 def test_joint_has_the_colour_of_its_side(image, keypoints, name, color) -> None:
     result = draw_skeleton(image, keypoints, only(name))
-    x, y = keypoints[KEYPOINT_NAMES.index(name)]
+    x, y = keypoints[COCO17.names.index(name)]
     assert result.getpixel((int(x), int(y))) == color
     rows, columns = np.nonzero(changed(image, result))
     assert np.hypot(rows + 0.5 - y, columns + 0.5 - x).max() < 5
@@ -57,7 +57,7 @@ def test_nothing_visible_changes_nothing(image, keypoints) -> None:
     ],
 )
 def test_bone_has_the_colour_of_its_side(image, keypoints, ends, color) -> None:
-    first, second = (KEYPOINT_NAMES.index(name) for name in ends)
+    first, second = (COCO17.names.index(name) for name in ends)
     keypoints[first], keypoints[second] = (40, 80), (160, 80)
     result = draw_skeleton(image, keypoints, only(*ends))
     assert result.getpixel((100, 80)) == color

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from uniphd.analysis.results import Result
-from uniphd.keypoints import KEYPOINT_NAMES, OKS_SIGMAS
 
 OUTCOMES = (
     "referred person, IoU ≥ 0.5",
@@ -102,7 +101,8 @@ def plot_keypoint_errors(results: Sequence[Result]) -> Figure:
         results: at least one; a keypoint that none of them has labelled stays empty.
     """
     errors = np.stack([result.errors for result in results])
-    names = [name.replace("_", " ") for name in KEYPOINT_NAMES]
+    schema = results[0].annotation.schema
+    names = [name.replace("_", " ") for name in schema.names]
     figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.subplots()
     rows = np.arange(len(names))
@@ -114,7 +114,7 @@ def plot_keypoint_errors(results: Sequence[Result]) -> Figure:
     axes.hlines(rows, low, high, color="0.6", linewidth=1.5, label="10 % to 90 % of the people")
     axes.hlines(rows, first, third, color="tab:blue", linewidth=7, alpha=0.6, label="middle half")
     axes.plot(median, rows, "o", color="tab:orange", label="median")
-    tolerance = 2 * np.array(OKS_SIGMAS)
+    tolerance = 2 * np.array(schema.sigmas)
     axes.plot(tolerance, rows, "k|", markersize=12, markeredgewidth=2, label="tolerance (2 sigma)")
     axes.set_yticks(rows, names)
     axes.invert_yaxis()

@@ -120,7 +120,10 @@ def judge(
     runs = coco_mask.encode(np.asfortranarray(mask))
     masks = [person.segmentation for person in people]
     similarity = pairwise_oks(
-        keypoints[None], annotation.keypoints[None], np.array([annotation.area])
+        keypoints[None],
+        annotation.keypoints[None],
+        np.array([annotation.area]),
+        annotation.schema.sigmas,
     )
     return Result(
         annotation=annotation,
@@ -192,8 +195,13 @@ def contact_row(result: Result, image: Image.Image) -> Row:
         title=f"{annotation.file_name} · image id {annotation.image_id}",
         image=image,
         prompt=prompt,
-        prediction=Body(result.keypoints, result.visible, mask),
-        annotation=Body(annotation.keypoints[:, :2], labelled, annotation.mask().astype(bool)),
+        prediction=Body(result.keypoints, result.visible, mask, annotation.schema),
+        annotation=Body(
+            annotation.keypoints[:, :2],
+            labelled,
+            annotation.mask().astype(bool),
+            annotation.schema,
+        ),
         score=result.score,
         iou=result.iou,
         oks=None if math.isnan(result.oks) else result.oks,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.keypoints import KEYPOINT_NAMES
+from uniphd.keypoints import KeypointSchema
 from uniphd.metrics.referring import group_by_image
 
 _Numbers: TypeAlias = npt.NDArray[np.int64]
@@ -38,10 +38,11 @@ class PeopleStatistics:
     Attributes:
         people_per_image: (images,) people annotated in each.
         heights: (people,) height of the box over that of the image.
-        visible: (people, 17) keypoints that are labelled and can be seen.
-        hidden: (people, 17) keypoints that are labelled although something covers them.
+        visible: (people, K) keypoints that are labelled and can be seen.
+        hidden: (people, K) keypoints that are labelled although something covers them.
         caption_lengths: (captions,) words in each.
         vocabulary: how often each word occurs in the captions, in lower case.
+        schema: which K keypoints these are.
     """
 
     people_per_image: _Numbers
@@ -50,6 +51,7 @@ class PeopleStatistics:
     hidden: _Flags
     caption_lengths: _Numbers
     vocabulary: Counter[str]
+    schema: KeypointSchema
 
 
 def describe_people(
@@ -81,6 +83,7 @@ def describe_people(
         hidden=labels == 1,
         caption_lengths=np.array([len(words) for words in captions]),
         vocabulary=Counter(word for words in captions for word in words),
+        schema=people[0].schema,
     )
 
 
@@ -115,7 +118,7 @@ def plot_labels(statistics: PeopleStatistics) -> Figure:
     figure = Figure(figsize=(6, 4.6), layout="constrained")
     axes = figure.subplots()
     visible, hidden = statistics.visible.mean(axis=0), statistics.hidden.mean(axis=0)
-    names = [name.replace("_", " ") for name in KEYPOINT_NAMES]
+    names = [name.replace("_", " ") for name in statistics.schema.names]
     axes.barh(names, visible, label="visible")
     axes.barh(names, hidden, left=visible, label="hidden, yet labelled")
     axes.barh(names, 1 - visible - hidden, left=visible + hidden, color="0.9", label="not labelled")

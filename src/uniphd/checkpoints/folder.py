@@ -14,6 +14,7 @@ from torch import Tensor
 
 from uniphd.checkpoints.older import renamed_config, renamed_weights
 from uniphd.errors import CheckpointError
+from uniphd.keypoints import COCO17
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -37,6 +38,23 @@ class ModelConfig:
     model: dict[str, Any]
     tokenizer: dict[str, Any]
     preprocessing: dict[str, int] = field(default_factory=lambda: {"size": 640, "max_size": 640})
+
+    @property
+    def keypoints(self) -> str:
+        """Name of the set that the network predicts; COCO's where a checkpoint says none."""
+        return str(self.model.get("keypoints", COCO17.name))
+
+    def require_keypoints(self, name: str, source: Path | str) -> None:
+        """Refuse to go on from the checkpoint `source` with another keypoint set.
+
+        Raises:
+            CheckpointError: it is another one.
+        """
+        if name != self.keypoints:
+            raise CheckpointError(
+                f"{source} predicts poses of keypoints={self.keypoints}, but keypoints={name} is "
+                "chosen; give the same set, or another checkpoint."
+            )
 
 
 def save_folder(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:

@@ -46,15 +46,17 @@ def load_model_and_config(path: str | Path) -> tuple[UniPHD, ModelConfig]:
     return model.eval(), config
 
 
-def start_from(network: nn.Module, path: str) -> None:
+def start_from(network: UniPHD, path: str) -> None:
     """Fill a network with another checkpoint's weights, as far as names and shapes are the same.
 
     The log says how much of every part was filled; the rest keeps its initial values.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read, or none of its weights fits.
+        CheckpointError: the checkpoint cannot be read, predicts other keypoints, or none of its
+            weights fits.
     """
-    _, weights = read_checkpoint(Path(path))
+    config, weights = read_checkpoint(Path(path))
+    config.require_keypoints(network.schema.name, path)
     current = network.state_dict()
     fitting = {
         name: value

@@ -48,6 +48,9 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     refuse_quantized_gpu(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model, model_config = load_model_and_config(config.ckpt)
+    if config.keypoints is None:
+        config.keypoints = model_config.keypoints
+    model_config.require_keypoints(config.keypoints, config.ckpt)
     for key, value in model_config.preprocessing.items():
         if config.data.eval_transform[key] is None:
             config.data.eval_transform[key] = value

@@ -20,6 +20,7 @@ from torch import nn
 from uniphd.checkpoints.folder import ModelConfig
 from uniphd.config.launch import run_id
 from uniphd.errors import ConfigError, UniPHDError
+from uniphd.keypoints import keypoint_schema
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import TextPrompt, Tokenize
@@ -97,6 +98,7 @@ def load_tokenizer(tokenize: Tokenize, kinds: Collection[str]) -> None:
 def fill_resolvers() -> None:
     """Register the interpolations that the configuration files use."""
     OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
+    OmegaConf.register_new_resolver("num_keypoints", _num_keypoints, replace=True)
     OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 
 
@@ -118,6 +120,11 @@ def silence_noise() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: not any(text in record.getMessage() for text in _ADVERTISEMENTS)
     )
+
+
+def _num_keypoints(name: str) -> int:
+    """How many keypoints the set of a name has."""
+    return len(keypoint_schema(name))
 
 
 def _timm_channels(name: str, index: int) -> int:

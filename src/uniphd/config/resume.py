@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
+from uniphd.checkpoints.folder import CONFIG_KEY, read_run
 from uniphd.checkpoints.older import renamed_run
 from uniphd.checkpoints.safety import require_fit
 from uniphd.errors import CheckpointError, ConfigError, StorageError
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO, previous_of
+from uniphd.training.module import RefHumanModule
 
 _logger = logging.getLogger(__name__)
 # What Lightning stops without, in the middle of its work.
@@ -49,7 +50,7 @@ def checkpoint_to_resume(config: DictConfig) -> str | None:
     return None
 
 
-def read_to_resume(path: str, files: DurableCheckpointIO, module: nn.Module) -> dict[str, Any]:
+def read_to_resume(path: str, files: DurableCheckpointIO, module: RefHumanModule) -> dict[str, Any]:
     """The content of a checkpoint, from which this module's training can go on.
 
     Args:
@@ -59,7 +60,7 @@ def read_to_resume(path: str, files: DurableCheckpointIO, module: nn.Module) -> 
 
     Raises:
         CheckpointError: there is no file that is whole; it is not of a training, or of another
-            network.
+            network or keypoint set.
     """
     content: Any = files.read_ahead(path)
     if not isinstance(content, Mapping) or not content.keys() >= _NEEDED:
@@ -68,6 +69,8 @@ def read_to_resume(path: str, files: DurableCheckpointIO, module: nn.Module) -> 
             "init_from=FILE starts from a network's weights."
         )
     renamed = renamed_run(content)
+    if CONFIG_KEY in renamed:
+        read_run(renamed, Path(path))[0].require_keypoints(module.model.schema.name, path)
     summary = f"{path} is of another network than this configuration's, so it cannot go on"
     require_fit(renamed["state_dict"], module.state_dict(), summary)
     return renamed

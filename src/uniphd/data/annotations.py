@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from uniphd.data.categories import keypoint_order
 from uniphd.data.masks import Mask, decode_segmentation
 from uniphd.data.problems import OnError, Problem, raise_or_log
 from uniphd.data.validation import (
@@ -34,6 +35,7 @@ from uniphd.data.validation import (
     shown,
 )
 from uniphd.errors import AnnotationError
+from uniphd.keypoints import COCO17, KeypointSchema
 from uniphd.structures import Size
 
 _Entry: TypeAlias = Mapping[str, Any]
@@ -52,11 +54,12 @@ class ReferredPerson:
         caption: the text prompt.
         bbox: x, y, width, height; at most one pixel of it lies outside of the image.
         area: of the mask in square pixels, COCO's value, which the evaluation uses.
-        keypoints: (17, 3) float32 x, y, v with v 0 = not labelled, 1 = hidden, 2 = visible.
+        keypoints: (K, 3) float32 x, y, v with v 0 = not labelled, 1 = hidden, 2 = visible.
         counts: the mask as compressed COCO run lengths, whatever notation the file has.
         scribbles: (5, 12, 2) int32 x, y, all on the mask.
         other_captions: further sentences about the person, where the file has the list `captions`;
             training draws one of all, the evaluation takes `caption`.
+        schema: which K keypoints these are.
     """
 
     image_id: int
@@ -71,6 +74,7 @@ class ReferredPerson:
     counts: bytes
     scribbles: npt.NDArray[np.int32]
     other_captions: tuple[str, ...] = ()
+    schema: KeypointSchema = COCO17
 
     @property
     def size(self) -> Size:
@@ -100,22 +104,27 @@ class AnnotationFile:
     skipped: tuple[Problem, ...]
 
 
-def load_annotations(path: Path | str, on_error: OnError = "raise") -> AnnotationFile:
+def load_annotations(
+    path: Path | str, on_error: OnError = "raise", schema: KeypointSchema = COCO17
+) -> AnnotationFile:
     """Read and validate a RefHuman annotation file.
 
     Args:
         path: `RefHuman_train.json` or `RefHuman_val.json`.
         on_error: "raise" stops at a file with problems and lists the first ten of them; "skip"
             leaves the people concerned out, logs how many of each kind, and returns what was found.
+        schema: which keypoints the records shall have. Where the file's `categories` names the
+            same ones in another order, they are put into the set's.
 
     Raises:
-        AnnotationError: the file is missing, is not JSON, lacks its two lists or has no valid
-            record; with "raise" also when any record has a problem.
+        AnnotationError: the file is missing, is not JSON, lacks its two lists, has other keypoints
+            or no valid record; with "raise" also when any record has a problem.
     """
     path = Path(path)
     content = _read(path)
     problems: list[Problem] = []
-    instances = list(_collect(content, str(path), problems))
+    order = keypoint_order(content, schema, str(path))
+    instances = list(_collect(content, str(path), problems, schema, order))
     raise_or_log(problems, on_error, AnnotationError, str(path))
     if not instances:
         raise AnnotationError(f"{path} has no valid record; use a file that has one.")
@@ -140,7 +149,13 @@ def _read(path: Path) -> _Entry:
     return dict(content)
 
 
-def _collect(content: _Entry, file: str, problems: list[Problem]) -> Iterator[ReferredPerson]:
+def _collect(
+    content: _Entry,
+    file: str,
+    problems: list[Problem],
+    schema: KeypointSchema,
+    order: Sequence[int],
+) -> Iterator[ReferredPerson]:
     """Pair images with annotations; yield valid instances by image id and append to `problems`."""
     images = _by_id(content["images"], "images", "id", file, problems)
     annotations = _by_id(content["annotations"], "annotations", "image_id", file, problems)
@@ -148,7 +163,7 @@ def _collect(content: _Entry, file: str, problems: list[Problem]) -> Iterator[Re
     for image_id in sorted(images):
         try:
             image, annotation = _pair(images[image_id], annotations.pop(image_id, []), repeated)
-            yield _parse(image, annotation)
+            yield _parse(image, annotation, schema, order)
         except FieldError as error:
             where = f"{file}, image id {image_id}{error.annotation}"
             problems.append(Problem(error.kind, f"{where}: {error}.", (image_id,)))
@@ -208,7 +223,9 @@ def _pair(
     return images[0], annotations[0]
 
 
-def _parse(image: _Entry, annotation: _Entry) -> ReferredPerson:
+def _parse(
+    image: _Entry, annotation: _Entry, schema: KeypointSchema, order: Sequence[int]
+) -> ReferredPerson:
     """Check every field, and the fields against each other."""
     try:
         size = parse_size(image)
@@ -224,10 +241,11 @@ def _parse(image: _Entry, annotation: _Entry) -> ReferredPerson:
             caption=caption,
             bbox=parse_box(annotation, size),
             area=parse_area(annotation, size),
-            keypoints=parse_keypoints(annotation, size),
+            keypoints=parse_keypoints(annotation, size, schema, order),
             counts=counts,
             scribbles=parse_scribbles(annotation, size, runs),
             other_captions=parse_other_captions(image, caption),
+            schema=schema,
         )
     except FieldError as error:
         error.annotation = f", annotation id {annotation['id']}"

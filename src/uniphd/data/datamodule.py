@@ -93,13 +93,15 @@ class RefHumanDataModule(PeopleDataModule):
         if self.val_file is not None and not self.val_instances:
             self.val_instances = self._load("validating", self.val_file, self.limit_val_people)
             if self.val_distractors_file is not None:
-                others = load_annotations(self.root / self.val_distractors_file, self.on_error)
+                others = load_annotations(
+                    self.root / self.val_distractors_file, self.on_error, self.schema
+                )
                 self.val_distractors = others.instances
 
     def _load(self, purpose: str, file: str, limit: int | None) -> tuple[ReferredPerson, ...]:
         """The valid instances of a file, at most `limit` of them, with usable images."""
         path = self.root / file
-        instances = load_annotations(path, self.on_error).instances[:limit]
+        instances = load_annotations(path, self.on_error, self.schema).instances[:limit]
         if self.verify_files:
             workers = min(8, os.cpu_count() or 1)
             problems = verify_images(instances, self.image_folder, workers)

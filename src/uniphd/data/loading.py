@@ -18,6 +18,7 @@ from uniphd.data.resumable import ResumableLoader, leave_stopping_to_the_main_pr
 from uniphd.data.samplers import EpochSampler, ImageGroupSampler
 from uniphd.data.transforms import Transform
 from uniphd.errors import ConfigError
+from uniphd.keypoints import COCO17, keypoint_schema
 from uniphd.prompts import FixedPrompt, SamplePrompt, TextPrompt, Tokenize
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Loading(TypedDict, total=False):
     group_by_image: bool
     num_extra_captions: int
     seed: int
+    keypoints: str
 
 
 class PeopleDataModule(lightning.LightningDataModule, ABC):
@@ -69,15 +71,17 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         num_extra_captions: sentences about every person of the training beside the prompt; only the
             grounding loss reads them.
         seed: of the order, the augmentation and the prompts.
+        keypoints: name of the keypoint set that the annotations have.
 
     Attributes:
+        schema: the keypoint set.
         train_instances: people to train on, after `setup`.
         val_instances: people to validate on, after `setup`; the evaluation's ground truth.
         val_distractors: people of the same images whom nobody refers to, for referring accuracy.
 
     Raises:
         ConfigError: a batch size below 1, a negative number of captions, no or an unknown kind of
-            prompt.
+            prompt, an unknown keypoint set.
     """
 
     def __init__(
@@ -95,8 +99,10 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
         group_by_image: bool = False,
         num_extra_captions: int = 0,
         seed: int = 0,
+        keypoints: str = COCO17.name,
     ) -> None:
         super().__init__()
+        self.schema = keypoint_schema(keypoints)
         require_positive(batch_size=batch_size, val_batch_size=val_batch_size)
         if num_extra_captions < 0:
             raise ConfigError(

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.keypoints import FLIP_ORDER
+from uniphd.keypoints import COCO17, KeypointSchema
 from uniphd.structures import Size, Target
 
 
@@ -30,11 +30,12 @@ class AnnotatedPerson:
         caption: the person in words.
         other_captions: other words for the same person.
         box: (1, 4) x1, y1, x2, y2, inside the image.
-        keypoints: (17, 2) x, y.
-        visibility: (17,) bool, True where the keypoint is labelled, hidden or not.
+        keypoints: (K, 2) x, y.
+        visibility: (K,) bool, True where the keypoint is labelled, hidden or not.
         scribbles: (S, P, 2) x, y.
         mask: (1, h, w) uint8, 1 on the person.
         area: of the mask in square pixels.
+        schema: which K keypoints these are.
     """
 
     caption: str
@@ -45,6 +46,7 @@ class AnnotatedPerson:
     scribbles: Tensor
     mask: Tensor
     area: float
+    schema: KeypointSchema = COCO17
 
     @property
     def size(self) -> Size:
@@ -96,6 +98,7 @@ def annotated_person(person: ReferredPerson) -> AnnotatedPerson:
         scribbles=torch.from_numpy(person.scribbles).float(),
         mask=torch.from_numpy(person.mask())[None],
         area=person.area,
+        schema=person.schema,
     )
 
 
@@ -111,7 +114,7 @@ def flip(annotated: AnnotatedImage) -> AnnotatedImage:
 
 
 def _flip_person(person: AnnotatedPerson) -> AnnotatedPerson:
-    order = list(FLIP_ORDER)
+    order = list(person.schema.flip_order)
     width = person.size[1]
     x1, y1, x2, y2 = person.box.unbind(-1)
     return replace(

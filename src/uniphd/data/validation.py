@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from reprlib import Repr
 from typing import Any, TypeGuard
@@ -16,7 +16,7 @@ from uniphd.data.masks import (
     mask_contains,
     run_lengths,
 )
-from uniphd.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS
+from uniphd.keypoints import KeypointSchema
 from uniphd.structures import Size
 
 NUM_SCRIBBLES, SCRIBBLE_POINTS = 5, 12
@@ -150,12 +150,21 @@ def parse_box(annotation: Mapping[str, Any], size: Size) -> tuple[float, float, 
     return x, y, width, height
 
 
-def parse_keypoints(annotation: Mapping[str, Any], size: Size) -> npt.NDArray[np.float32]:
-    """(17, 3) x, y, v; at least one is labelled, and those that are lie on the image.
+def parse_keypoints(
+    annotation: Mapping[str, Any], size: Size, schema: KeypointSchema, order: Sequence[int]
+) -> npt.NDArray[np.float32]:
+    """(K, 3) x, y, v; at least one is labelled, and those that are lie on the image.
 
     The others become 0, 0, 0, whatever the file has: a number beyond float32 would be infinite.
+
+    Args:
+        annotation: an entry of `annotations`.
+        size: (height, width) of the image.
+        schema: which K keypoints are wanted.
+        order: where they stand in the file.
     """
-    keypoints = _numbers(annotation, "keypoints", 3 * NUM_KEYPOINTS).reshape(NUM_KEYPOINTS, 3)
+    numbers = _numbers(annotation, "keypoints", 3 * len(schema))
+    keypoints = numbers.reshape(-1, 3)[list(order)]
     points, visibility = keypoints[:, :2], keypoints[:, 2]
     if not ((visibility == 0) | (visibility == 1) | (visibility == 2)).all():
         raise FieldError(
@@ -171,7 +180,7 @@ def parse_keypoints(annotation: Mapping[str, Any], size: Size) -> npt.NDArray[np
         number = int(np.flatnonzero(outside.any(1) & labelled)[0])
         raise FieldError(
             "keypoint outside of the image",
-            f"'keypoints' has the {KEYPOINT_NAMES[number]} at {_brief(points[number])}, outside "
+            f"'keypoints' has the {schema.names[number]} at {_brief(points[number])}, outside "
             f"of the {size[1]} x {size[0]} image; correct it or set its visibility to 0",
         )
     return (keypoints * labelled[:, None]).astype(np.float32)

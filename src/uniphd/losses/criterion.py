@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from uniphd.errors import ConfigError
-from uniphd.keypoints import OKS_SIGMAS
+from uniphd.keypoints import COCO17, keypoint_schema
 from uniphd.losses.boxes import box_l1_loss, giou_loss
 from uniphd.losses.focal import class_loss
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss, visibility_loss
@@ -94,7 +94,7 @@ class SetCriterion(nn.Module):
         weights: weight per name in `LOSS_NAMES`; a loss of weight 0, or without one, is dropped.
             Without mask weights the mask head is never called.
         aux_masks: also supervise the masks of the layers before the last.
-        sigmas: OKS constants of the keypoints.
+        keypoints: name of the keypoint set, whose sigmas OKS takes.
 
     Raises:
         ConfigError: a weight is negative or belongs to no loss, or all are 0.
@@ -105,7 +105,7 @@ class SetCriterion(nn.Module):
         matcher: HungarianMatcher,
         weights: Mapping[str, float] = OFFICIAL_WEIGHTS,
         aux_masks: bool = False,
-        sigmas: Sequence[float] = OKS_SIGMAS,
+        keypoints: str = COCO17.name,
     ) -> None:
         super().__init__()
         if unknown := sorted(set(weights) - set(LOSS_NAMES)):
@@ -118,8 +118,9 @@ class SetCriterion(nn.Module):
         self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self.aux_masks = aux_masks
         self.uses_masks = any(name in self.weights for name in MASK_LOSSES)
+        self.schema = keypoint_schema(keypoints)
         self.sigmas: Tensor
-        self.register_buffer("sigmas", torch.tensor(sigmas), persistent=False)
+        self.register_buffer("sigmas", torch.tensor(self.schema.sigmas), persistent=False)
 
     def forward(
         self,

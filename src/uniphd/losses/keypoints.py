@@ -1,7 +1,7 @@
 """Keypoint losses: L1, object keypoint similarity (OKS) and visibility.
 
 Every function broadcasts over leading axes, so the same ones are the matcher's pairwise costs.
-K = 17 keypoints; coordinates are fractions of the image, `visibility` is 1 where a keypoint is
+K keypoints; coordinates are fractions of the image, `visibility` is 1 where a keypoint is
 labelled and 0 elsewhere.
 """
 

@@ -1,6 +1,6 @@
 """The targets of a batch side by side, so that matching and losses need no loop over images.
 
-Shapes: B images, N the largest number of people in one of them (at least 1), K = 17 keypoints.
+Shapes: B images, N the largest number of people in one of them (at least 1), K keypoints.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -46,8 +47,11 @@ def average_precision(
     metrics: dict[str, float] = {}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports by printing
         annotated = _annotated(people)
+        sigmas = people[0].schema.sigmas if people else ()
         for task, positions in _METRICS.items():
-            stats = _evaluate(annotated, list(results[task]), task) if task in results else None
+            stats = None
+            if task in results:
+                stats = _evaluate(annotated, list(results[task]), task, sigmas)
             for name, position in positions.items():
                 # COCOeval says -1 where no annotation counts, for instance no medium person.
                 known = stats is not None and stats[position] >= 0
@@ -55,8 +59,11 @@ def average_precision(
     return metrics
 
 
-def _evaluate(annotated: COCO, results: list[CocoResult], task: str) -> Sequence[float]:
+def _evaluate(
+    annotated: COCO, results: list[CocoResult], task: str, sigmas: Sequence[float]
+) -> Sequence[float]:
     evaluation = COCOeval(annotated, _detected(annotated, results), task)
+    evaluation.params.kpt_oks_sigmas = np.array(sigmas)
     if task != "keypoints":
         evaluation.params.areaRng, evaluation.params.areaRngLbl = _ALL_AREAS
     evaluation.evaluate()

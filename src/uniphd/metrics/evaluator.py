@@ -199,7 +199,8 @@ def _pckh(person: ReferredPerson, results: Mapping[int, _Result]) -> tuple[int, 
     result = results.get(person.image_id)
     missed = np.full((len(person.keypoints), 2), np.nan)
     found = result is not None and len(result.scores) > 0
-    return pckh_counts(result.keypoints[0] if result and found else missed, person.keypoints)
+    best = result.keypoints[0] if result and found else missed
+    return pckh_counts(best, person.keypoints, person.schema.head)
 
 
 def _overlap(person: ReferredPerson, results: Mapping[int, _Result]) -> Overlap:

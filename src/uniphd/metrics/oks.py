@@ -13,8 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from uniphd.keypoints import OKS_SIGMAS
-
 _MIN_AREA = 1e-8  # far below one pixel: an empty mask must not divide by zero
 
 
@@ -60,7 +58,7 @@ def pairwise_oks(
     predicted: npt.NDArray[Any],
     target: npt.NDArray[Any],
     areas: npt.NDArray[Any],
-    sigmas: Sequence[float] = OKS_SIGMAS,
+    sigmas: Sequence[float],
 ) -> npt.NDArray[np.float64]:
     """OKS of every predicted pose with every annotated one, as `COCOeval.computeOks` has it.
 
@@ -68,7 +66,7 @@ def pairwise_oks(
         predicted: (R, K, 2) or more columns, pixels (x, y) of the image; NaN is never similar.
         target: (P, K, 3) pixels (x, y) and v, above 0 where the keypoint is labelled.
         areas: (P,) of the people's masks in square pixels.
-        sigmas: K, see `keypoint_variance`.
+        sigmas: K, of the `KeypointSchema`.
 
     Returns:
         (R, P) in [0, 1]; 0 for people without a labelled keypoint, whom COCO compares by their box.

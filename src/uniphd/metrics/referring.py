@@ -203,10 +203,12 @@ def _mask_confusion(image: AnnotatedImage, masks: Mapping[int, str]) -> Confusio
 def _pose_confusion(
     image: AnnotatedImage, keypoints: Mapping[int, npt.NDArray[np.float64]]
 ) -> Confusion:
-    missed = np.full((len(image.people[0].keypoints), 2), np.nan)
+    schema = image.people[0].schema
+    missed = np.full((len(schema), 2), np.nan)
     overlaps = pairwise_oks(
         np.stack([keypoints.get(a.image_id, missed)[:, :2] for a in image.annotations]),
         np.stack([person.keypoints for person in image.people]),
         np.array([person.area for person in image.people]),
+        schema.sigmas,
     )
     return Confusion(overlaps, image.referred)

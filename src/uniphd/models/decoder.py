@@ -1,6 +1,6 @@
-"""Pose-centric hierarchical decoder: query groups of an instance and its 17 keypoints.
+"""Pose-centric hierarchical decoder: query groups of an instance and its keypoints.
 
-Shapes: B images, Q query groups, K = 17 keypoints, C channels, S memory tokens over the L levels.
+Shapes: B images, Q query groups, K keypoints, C channels, S memory tokens over the L levels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from uniphd.errors import ConfigError
-from uniphd.keypoints import NUM_KEYPOINTS
+from uniphd.keypoints import COCO17
 from uniphd.models.deformable_attention import AttentionStart, DeformableAttention
 from uniphd.models.heads import PredictionHeads
 from uniphd.models.layers import MLP, FeedForward, logit
@@ -20,7 +20,6 @@ from uniphd.models.outputs import LayerPrediction
 from uniphd.models.position import sine_position_of_points
 from uniphd.structures import Size
 
-_SLOTS = 1 + NUM_KEYPOINTS
 _OWN_BIAS = 8.0  # of a keypoint's attention to itself, at a local start: 99 % of it
 
 WithinAttention: TypeAlias = Literal["graph", "plain", "none"]
@@ -44,6 +43,7 @@ class DecoderLayer(nn.Module):
         dropout: float,
         within_attention: WithinAttention = "graph",
         attention_start: AttentionStart = "ring",
+        num_keypoints: int = len(COCO17),
     ) -> None:
         super().__init__()
         if within_attention not in get_args(WithinAttention):
@@ -58,8 +58,8 @@ class DecoderLayer(nn.Module):
         )
         self.cross_norm = nn.LayerNorm(hidden_dim)
         self.cross_feedforward = FeedForward(hidden_dim, feedforward_dim, dropout)
-        graph = within_attention == "graph"
-        self.adjacency = nn.Parameter(torch.empty(num_heads, _SLOTS, _SLOTS)) if graph else None
+        graph, slots = within_attention == "graph", 1 + num_keypoints
+        self.adjacency = nn.Parameter(torch.empty(num_heads, slots, slots)) if graph else None
         self.within_attention = (
             None
             if within_attention == "none"
@@ -110,7 +110,7 @@ class DecoderLayer(nn.Module):
         """Same slot, different groups."""
         slots = groups.transpose(1, 2).flatten(0, 1)
         update = self.across_attention(slots, slots, slots, need_weights=False)[0]
-        update = update.unflatten(0, (-1, _SLOTS)).transpose(1, 2)
+        update = update.unflatten(0, (-1, groups.shape[2])).transpose(1, 2)
         return self.across_norm(groups + self.dropout(update))  # type: ignore[no-any-return]
 
     def _look_up(
@@ -162,6 +162,7 @@ class PoseDecoder(nn.Module):
             (see `DeformableAttention`) and not hear each other at first, the instance excepted:
             in a training of minutes, a keypoint otherwise learns late, or never, to correct its own
             reference.
+        num_keypoints: K.
 
     Attributes:
         layer_type: what a layer is.
@@ -183,8 +184,10 @@ class PoseDecoder(nn.Module):
         dropout: float = 0.0,
         within_attention: WithinAttention = "graph",
         attention_start: AttentionStart = "ring",
+        num_keypoints: int = len(COCO17),
     ) -> None:
         super().__init__()
+        self.num_keypoints = num_keypoints
         self.hidden_dim = hidden_dim
         self.position_mlp = MLP(hidden_dim, hidden_dim, hidden_dim, num_layers=2)
         self.layers = nn.ModuleList(
@@ -197,6 +200,7 @@ class PoseDecoder(nn.Module):
                 dropout,
                 within_attention,
                 attention_start,
+                num_keypoints,
             )
             for _ in range(num_layers)
         )

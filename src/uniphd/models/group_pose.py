@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from uniphd.keypoints import COCO17
 from uniphd.models.decoder import DecoderLayer, PoseDecoder, WithinAttention
 from uniphd.models.deformable_attention import AttentionStart
 from uniphd.structures import Size
@@ -33,6 +34,7 @@ class GroupPoseLayer(DecoderLayer):
         dropout: float,
         within_attention: WithinAttention = "plain",
         attention_start: AttentionStart = "ring",
+        num_keypoints: int = len(COCO17),
     ) -> None:
         super().__init__(
             hidden_dim,
@@ -43,6 +45,7 @@ class GroupPoseLayer(DecoderLayer):
             dropout,
             within_attention,
             attention_start,
+            num_keypoints,
         )
         del self.within_feedforward
 

@@ -1,6 +1,6 @@
 """Prediction heads of one decoder layer: class, box, keypoints and visibility.
 
-Shapes: B images, Q queries, K = 17 keypoints, C channels; a query group is [instance, K keypoints].
+Shapes: B images, Q queries, K keypoints, C channels; a query group is [instance, K keypoints].
 """
 
 from __future__ import annotations

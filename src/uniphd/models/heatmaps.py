@@ -3,7 +3,7 @@
 Not in the paper. A token that guesses a pose by regression has to know where hands are that it does
 not cover; a heatmap asks every cell only for what it covers. Poses from scratch are learned sooner.
 
-Shapes: B images, K = 17 keypoints, Q queries, N cells of stride 4, C channels.
+Shapes: B images, K keypoints, Q queries, N cells of stride 4, C channels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.models.encoder import pixel_centres
 from uniphd.models.outputs import HeatmapPrediction, TokenProposals
 
@@ -35,14 +34,17 @@ class KeypointHeatmaps(nn.Module):
         hidden_dim: C.
         stride4_dim: channels of the stride-4 backbone map.
         heatmap_dim: channels of a cell.
+        num_keypoints: K.
     """
 
-    def __init__(self, hidden_dim: int, stride4_dim: int, heatmap_dim: int) -> None:
+    def __init__(
+        self, hidden_dim: int, stride4_dim: int, heatmap_dim: int, num_keypoints: int
+    ) -> None:
         super().__init__()
         self.from_tokens = nn.Linear(hidden_dim, heatmap_dim * _SUBCELLS**2)
         self.from_stride4 = nn.Conv2d(stride4_dim, heatmap_dim, 1)
-        self.logits = nn.Conv2d(heatmap_dim, NUM_KEYPOINTS, 1)
-        self.log_window = nn.Parameter(torch.full((NUM_KEYPOINTS, 1), math.log(_NEAR)))
+        self.logits = nn.Conv2d(heatmap_dim, num_keypoints, 1)
+        self.log_window = nn.Parameter(torch.full((num_keypoints, 1), math.log(_NEAR)))
 
     def forward(
         self, proposals: TokenProposals, stride4: Tensor, valid_ratios: Tensor

@@ -1,6 +1,6 @@
 """Typed values inside the network, and its predictions.
 
-Shapes: B prompts, each with its image, S tokens over the L levels, Q queries, C channels, K = 17
+Shapes: B prompts, each with its image, S tokens over the L levels, Q queries, C channels, K
 keypoints. Coordinates are fractions of the image.
 """
 

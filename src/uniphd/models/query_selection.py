@@ -1,6 +1,6 @@
 """Query selection: the encoder's most person-like tokens start the decoder's query groups.
 
-Shapes: B images, S tokens over the L levels, C channels, Q queries, K = 17 keypoints.
+Shapes: B images, S tokens over the L levels, C channels, Q queries, K keypoints.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uniphd.keypoints import NUM_KEYPOINTS
+from uniphd.keypoints import COCO17
 from uniphd.models.encoder import pixel_centres
 from uniphd.models.heatmaps import KeypointHeatmaps
 from uniphd.models.layers import MLP, MlpInit
@@ -61,6 +61,7 @@ class QuerySelection(nn.Module):
             in the paper, for none.
         mlp_init: of the four layers that guess poses, see `MLP`. With "default", the dense
             poses of a training from scratch may stay on a plateau for a thousand steps.
+        num_keypoints: K.
 
     Raises:
         ConfigError: `mlp_init` is unknown.
@@ -76,19 +77,23 @@ class QuerySelection(nn.Module):
         mlp_init: MlpInit = "default",
         stride4_dim: int = 96,
         heatmap_dim: int = 0,
+        num_keypoints: int = len(COCO17),
     ) -> None:
         super().__init__()
         self.num_queries = num_queries
+        self.num_keypoints = num_keypoints
         self.tokens_as_queries = tokens_as_queries
         self.projection = nn.Linear(hidden_dim, hidden_dim)
         self.norm = nn.LayerNorm(hidden_dim)
         self.classifier = nn.Linear(hidden_dim, num_classes)
         self.keypoint_mlp = MLP(
-            hidden_dim, 2 * hidden_dim, 2 * NUM_KEYPOINTS, num_layers=4, init=mlp_init
+            hidden_dim, 2 * hidden_dim, 2 * num_keypoints, num_layers=4, init=mlp_init
         )
-        self.keypoint_embedding = nn.Embedding(NUM_KEYPOINTS, hidden_dim)
+        self.keypoint_embedding = nn.Embedding(num_keypoints, hidden_dim)
         self.heatmaps = (
-            KeypointHeatmaps(hidden_dim, stride4_dim, heatmap_dim) if heatmap_dim else None
+            KeypointHeatmaps(hidden_dim, stride4_dim, heatmap_dim, num_keypoints)
+            if heatmap_dim
+            else None
         )
         self.instance_query = None if prompt_as_query else nn.Parameter(torch.randn(hidden_dim))
         nn.init.xavier_uniform_(self.projection.weight)
@@ -166,7 +171,7 @@ class QuerySelection(nn.Module):
         Returns:
             (..., K, 2) keypoints as fractions of the image.
         """
-        offsets = self.keypoint_mlp(features).unflatten(-1, (NUM_KEYPOINTS, 2)).float()
+        offsets = self.keypoint_mlp(features).unflatten(-1, (self.num_keypoints, 2)).float()
         keypoints: Tensor = (centres.unsqueeze(-2) + offsets).sigmoid()
         return keypoints
 

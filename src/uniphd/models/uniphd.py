@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniphd.errors import ConfigError, PromptError
+from uniphd.keypoints import COCO17, keypoint_schema
 from uniphd.models.backbone import Backbone
 from uniphd.models.channel_mapper import ChannelMapper
 from uniphd.models.decoder import PoseDecoder
@@ -51,12 +52,13 @@ class UniPHD(nn.Module):
         decoder: query groups x memory -> refined groups.
         heads: groups -> class, box, keypoints, visibility, one head per decoder layer.
         mask_head: groups x memory -> masks, on request.
+        keypoints: name of the keypoint set whose poses the network predicts.
         rescoring: grounding over a query's own mask -> what to add to its class logit; None, as in
             the paper, for nothing.
 
     Raises:
         ConfigError: the rescoring needs grounding logits that the fusion does not make, or levels
-            that the neck does not have.
+            that the neck does not have; a part has another number of keypoints than the set.
     """
 
     def __init__(
@@ -71,8 +73,16 @@ class UniPHD(nn.Module):
         heads: PredictionHeads,
         mask_head: MaskHead,
         rescoring: GroundingRescoring | None = None,
+        keypoints: str = COCO17.name,
     ) -> None:
         super().__init__()
+        self.schema = keypoint_schema(keypoints)
+        for name, part in (("query_selection", query_selection), ("decoder", decoder)):
+            if part.num_keypoints != len(self.schema):
+                raise ConfigError(
+                    f"model.{name}.num_keypoints is {part.num_keypoints}, but {self.schema} is "
+                    "chosen; give both parts as many."
+                )
         if rescoring is not None:
             _require_rescoring(rescoring, fusion, neck)
         self.backbone = backbone

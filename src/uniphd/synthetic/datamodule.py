@@ -14,6 +14,7 @@ from torch import Tensor
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.loading import Loading, PeopleDataModule, require_positive
 from uniphd.errors import ConfigError
+from uniphd.keypoints import COCO17
 from uniphd.synthetic.annotations import MAX_SCENES, render_annotated
 from uniphd.synthetic.layout import Split
 from uniphd.synthetic.parallel import parallel_map
@@ -53,7 +54,8 @@ class SyntheticDataModule(PeopleDataModule):
         loading: the arguments of `PeopleDataModule`.
 
     Raises:
-        ConfigError: a number out of range, an unknown split, no or an unknown kind of prompt.
+        ConfigError: a number out of range, an unknown split, no or an unknown kind of prompt,
+            keypoints other than COCO's.
     """
 
     def __init__(
@@ -68,6 +70,11 @@ class SyntheticDataModule(PeopleDataModule):
         **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)
+        if self.schema != COCO17:
+            raise ConfigError(
+                f"Synthetic people have no poses of {self.schema}; give keypoints={COCO17.name} "
+                "or other data."
+            )
         require_positive(
             train_scenes=train_scenes, val_scenes=val_scenes, num_render_workers=num_render_workers
         )

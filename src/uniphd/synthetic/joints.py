@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from uniphd.keypoints import KEYPOINT_NAMES
+from uniphd.keypoints import COCO17
 from uniphd.synthetic.layers import FACTOR, Layers
 from uniphd.synthetic.layout import PersonInstance
 from uniphd.synthetic.pose import Skeleton
@@ -30,11 +30,11 @@ def _surfaces(name: str) -> frozenset[str]:
     return frozenset(part if part in _UNPAIRED else f"{side}_{part}" for part in _SURFACES[joint])
 
 
-_ALLOWED = tuple(_surfaces(name) for name in KEYPOINT_NAMES)
+_ALLOWED = tuple(_surfaces(name) for name in COCO17.names)
 
 
 def locate_joints(layers: Layers, instance: PersonInstance, number: int) -> npt.NDArray[np.float32]:
-    """Keypoints (17, 3): x, y and v = 2 visible, 1 hidden, 0 outside (then x = y = 0 too).
+    """Keypoints (K, 3): x, y and v = 2 visible, 1 hidden, 0 outside (then x = y = 0 too).
 
     A joint is visible where the image shows, at its place, the part of the body that it is on:
     neither another person nor another part, and not the far side of the head or the trunk.

@@ -165,7 +165,7 @@ class Skeleton:
 
     @property
     def keypoints(self) -> Points:
-        """(17, 3) in COCO's order."""
+        """(K, 3) in COCO's order."""
         return np.concatenate([self.face, self.pairs[_COCO_PAIRS].reshape(-1, 3)])
 
 

@@ -69,7 +69,7 @@ class Person:
     Attributes:
         traits: what captions can be about.
         captions: sentences that are true of this person alone.
-        keypoints: (17, 3) float32 x, y, v in COCO's meaning; 0, 0, 0 outside of the image.
+        keypoints: (K, 3) float32 x, y, v in COCO's meaning; 0, 0, 0 outside of the image.
         mask: (h, w) bool, the visible pixels.
         referred: whether the split asks for this person.
     """
@@ -170,7 +170,7 @@ def _visible(
     Args:
         pose: its name.
         garments: (regions, 2) share and number of pixels that show.
-        keypoints: (17, 3); a pose shows where at least three of four joints of its limbs do.
+        keypoints: (K, 3); a pose shows where at least three of four joints of its limbs do.
     """
     visible = {
         name for name, least in _GARMENTS.items() if (garments[REGIONS.index(name)] >= least).all()

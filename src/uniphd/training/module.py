@@ -115,6 +115,20 @@ class RefHumanModule(LightningModule):
         self.evaluators: dict[str, RefHumanEvaluator] = {}
         self.results: dict[str, dict[str, float]] = {}
 
+    def setup(self, stage: str) -> None:
+        """Refuse data and losses of other keypoints than the network's.
+
+        Raises:
+            ConfigError: they have others.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        for name, part in (("data", data), ("loss", self.criterion)):
+            if part is not None and part.schema != self.model.schema:
+                raise ConfigError(
+                    f"The {name} has {part.schema} and the network {self.model.schema}; give both "
+                    "the same with keypoints=NAME."
+                )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, so weighted that its mean over processes is that over their people."""
         people = count_instances(batch.targets)

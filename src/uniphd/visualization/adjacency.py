@@ -1,6 +1,6 @@
 """The learned graph of the decoder: how strongly the slots of a query listen to each other.
 
-Shapes: H heads, S = 18 slots: the instance, then the 17 keypoints.
+Shapes: H heads, S = 1 + K slots: the instance, then the K keypoints.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from uniphd.keypoints import FLIP_ORDER, NUM_KEYPOINTS, SKELETON
+from uniphd.keypoints import KeypointSchema
 from uniphd.models.decoder import DecoderLayer
 from uniphd.models.uniphd import UniPHD
-from uniphd.visualization.attention import SLOT_NAMES
 
 
 def adjacency_matrices(model: UniPHD) -> list[Tensor]:
@@ -30,7 +29,7 @@ def adjacency_matrices(model: UniPHD) -> list[Tensor]:
     return [matrix.detach().float().cpu() for matrix in learned if matrix is not None]
 
 
-def draw_adjacency(matrix: Tensor, title: str = "") -> Figure:
+def draw_adjacency(matrix: Tensor, schema: KeypointSchema, title: str = "") -> Figure:
     """Heat map of one layer's matrix, the mean over its heads, with the keypoints' names.
 
     The colours span the pairs of different slots: after `attention_start=local` the diagonal is far
@@ -38,12 +37,13 @@ def draw_adjacency(matrix: Tensor, title: str = "") -> Figure:
 
     Args:
         matrix: (H, S, S).
+        schema: which K keypoints the slots stand for.
         title: above the map.
     """
     mean = matrix.mean(dim=0).numpy()
     itself = np.eye(len(mean), dtype=bool)
     limit = float(np.abs(mean[~itself]).max())
-    names = [name.replace("_", " ") for name in SLOT_NAMES]
+    names = [name.replace("_", " ") for name in ("instance", *schema.names)]
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(mean, cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -57,37 +57,38 @@ def draw_adjacency(matrix: Tensor, title: str = "") -> Figure:
     return figure
 
 
-def adjacency_image(matrix: Tensor, title: str = "") -> Image.Image:
+def adjacency_image(matrix: Tensor, schema: KeypointSchema, title: str = "") -> Image.Image:
     """The heat map of `draw_adjacency` as an RGB image."""
     file = BytesIO()
-    draw_adjacency(matrix, title).savefig(file, format="png", dpi=100)
+    draw_adjacency(matrix, schema, title).savefig(file, format="png", dpi=100)
     return Image.open(file).convert("RGB")
 
 
-def mean_by_relation(matrix: Tensor) -> dict[str, float]:
+def mean_by_relation(matrix: Tensor, schema: KeypointSchema) -> dict[str, float]:
     """The mean entry of a matrix for pairs of slots that are related in the same way.
 
     Args:
         matrix: (H, S, S).
+        schema: which K keypoints the slots stand for.
 
     Returns:
         Means over the heads and the pairs: a slot and itself, the two ends of a bone, a keypoint
         and its mirror image, keypoints otherwise, the instance and a keypoint.
     """
     mean = matrix.mean(dim=0).numpy()
-    return {name: float(mean[pairs].mean()) for name, pairs in _relations().items()}
+    return {name: float(mean[pairs].mean()) for name, pairs in _relations(schema).items()}
 
 
-def _relations() -> Mapping[str, npt.NDArray[np.bool_]]:
+def _relations(schema: KeypointSchema) -> Mapping[str, npt.NDArray[np.bool_]]:
     """(S, S) bool per relation; every pair of slots is in exactly one of them."""
-    slots = 1 + NUM_KEYPOINTS
+    slots = 1 + len(schema)
     itself = np.eye(slots, dtype=bool)
     instance = np.zeros((slots, slots), dtype=bool)
     instance[0], instance[:, 0] = True, True
     bones, mirrored = np.zeros_like(itself), np.zeros_like(itself)
-    for start, end in SKELETON:
+    for start, end in schema.edges:
         bones[1 + start, 1 + end] = bones[1 + end, 1 + start] = True
-    for left, right in enumerate(FLIP_ORDER):
+    for left, right in enumerate(schema.flip_order):
         mirrored[1 + left, 1 + right] = True
     mirrored &= ~itself & ~bones
     instance &= ~itself

@@ -1,6 +1,6 @@
 """Where the decoder looks: the points at which its deformable attention samples the image.
 
-Shapes: B prompts, Q queries, K = 17 keypoints, H heads, L levels, P points per head and level, N
+Shapes: B prompts, Q queries, K keypoints, H heads, L levels, P points per head and level, N
 samples of one slot. A query is a group of 1 + K slots: the instance, then the keypoints.
 """
 
@@ -18,16 +18,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from uniphd.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS
 from uniphd.models.decoder import DecoderLayer
 from uniphd.models.deformable_attention import DeformableAttention
 from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch, Size
 from uniphd.visualization.canvas import OUTLINE, WHITE, Color, Pen, paint
 from uniphd.visualization.viewport import whole
-
-SLOT_NAMES: tuple[str, ...] = ("instance", *KEYPOINT_NAMES)
-"""What the slots of a query stand for."""
 
 LEVEL_COLORS: tuple[Color, ...] = ((255, 214, 10), (0, 215, 80), (51, 153, 255), (233, 60, 172))
 """Of the samples, from the finest level to the coarsest."""
@@ -82,18 +78,24 @@ def record_attention(model: UniPHD) -> Iterator[list[LayerAttention]]:
     with ExitStack() as hooks:
         for layer in model.decoder.layers:
             attention = cast(DecoderLayer, layer).cross_attention
-            handle = attention.register_forward_pre_hook(_watch(seen))
+            handle = attention.register_forward_pre_hook(_watch(seen, len(slot_names(model))))
             hooks.callback(handle.remove)
         yield seen
 
 
-def _watch(seen: list[LayerAttention]) -> _Hook:
+def slot_names(model: UniPHD) -> tuple[str, ...]:
+    """What the slots of a query stand for."""
+    return ("instance", *model.schema.names)
+
+
+def _watch(seen: list[LayerAttention], slots: int) -> _Hook:
     def hook(attention: DeformableAttention, arguments: tuple[Any, ...]) -> None:
         query, reference, _, shapes, _ = arguments
         with torch.no_grad():
             locations, weights = attention.sample(query, reference, shapes)
-        groups = (-1, 1 + NUM_KEYPOINTS)
-        values = (value.detach().unflatten(1, groups) for value in (reference, locations, weights))
+        values = (
+            value.detach().unflatten(1, (-1, slots)) for value in (reference, locations, weights)
+        )
         seen.append(LayerAttention(*values))
 
     return hook
@@ -107,7 +109,7 @@ def samples_of(layer: LayerAttention, batch: Batch, row: int, query: int, slot: 
         batch: the prompts.
         row: the prompt's place in it.
         query: the query, such as the one with the best score.
-        slot: 0 for the instance, 1 + k for keypoint k; see `SLOT_NAMES`.
+        slot: 0 for the instance, 1 + k for keypoint k; see `slot_names`.
     """
     canvas = (batch.images.shape[-2], batch.images.shape[-1])
     scale = _to_image(canvas, batch.sizes[row], batch.original_sizes[row])

@@ -8,7 +8,6 @@ from itertools import zip_longest
 
 from PIL import Image, ImageDraw
 
-from uniphd.keypoints import NUM_KEYPOINTS
 from uniphd.prompts import Prompt
 from uniphd.structures import Size
 from uniphd.visualization.canvas import CENTRE, LEFT, MASK, OUTLINE, PROMPT, RIGHT, Color
@@ -146,7 +145,7 @@ def _describe_scores(row: Row) -> str:
 
 
 def _describe(annotation: Body) -> str:
-    return f"{int(annotation.visible.sum())} of {NUM_KEYPOINTS} keypoints labelled"
+    return f"{int(annotation.visible.sum())} of {len(annotation.visible)} keypoints labelled"
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, left: int) -> None:

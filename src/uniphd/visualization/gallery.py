@@ -85,6 +85,7 @@ def annotation_tile(image: Image.Image, person: ReferredPerson, panel: Size = PA
         keypoints=annotated.keypoints.numpy(),
         visible=annotated.visibility.numpy(),
         mask=annotated.mask[0].bool().numpy(),
+        schema=annotated.schema,
     )
     rendered = body_panel(image, body, whole(annotated.size, panel), panel)
     return Tile(rendered, "", f"{person.num_keypoints} keypoints labelled")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 
+from uniphd.keypoints import COCO17, KeypointSchema
 from uniphd.prompts import Prompt
 from uniphd.structures import Size
 from uniphd.visualization.canvas import OUTLINE, WHITE, Color, Pen, paint
@@ -29,14 +30,16 @@ class Body:
     """Skeleton and mask of one person.
 
     Attributes:
-        keypoints: (17, 2) float (x, y) in the image's pixels.
-        visible: (17,) bool, the keypoints to draw.
+        keypoints: (K, 2) float (x, y) in the image's pixels.
+        visible: (K,) bool, the keypoints to draw.
         mask: (H, W) bool of the image's size.
+        schema: which K keypoints these are.
     """
 
     keypoints: Keypoints
     visible: Flags
     mask: Mask
+    schema: KeypointSchema = COCO17
 
 
 def image_panel(image: Image.Image, prompt: Prompt, region: View, size: Size) -> Image.Image:
@@ -53,7 +56,8 @@ def body_panel(image: Image.Image, body: Body, region: View, size: Size) -> Imag
     """The region of the image with the body's mask and skeleton."""
     view = replace(region, scale=region.scale * _SUPERSAMPLING)
     rendered = draw_mask(view.crop(image), view.crop_mask(body.mask), contour=2 * _SUPERSAMPLING)
-    rendered = draw_skeleton(rendered, view.map_points(body.keypoints), body.visible)
+    points = view.map_points(body.keypoints)
+    rendered = draw_skeleton(rendered, points, body.visible, body.schema)
     return _centred(rendered.reduce(_SUPERSAMPLING), size)
 
 

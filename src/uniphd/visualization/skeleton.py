@@ -1,4 +1,4 @@
-"""The 17-keypoint COCO skeleton drawn over an image: left green, right orange, middle blue."""
+"""A skeleton drawn over an image: left green, right orange, middle blue."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uniphd.keypoints import KEYPOINT_NAMES, SKELETON
+from uniphd.keypoints import COCO17, KeypointSchema
 from uniphd.visualization.canvas import CENTRE, LEFT, OUTLINE, RIGHT, WHITE, Color, Pen, paint
 
 Keypoints: TypeAlias = npt.NDArray[np.floating[Any]]
-"""(17, 2) float (x, y) in pixels."""
+"""(K, 2) float (x, y) in pixels."""
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
-"""(17,) bool, True where the keypoint is to be drawn."""
+"""(K,) bool, True where the keypoint is to be drawn."""
 
 _WIDTH_PER_EXTENT = 0.016  # line width over the skeleton's longer side
 _MIN_WIDTH, _MAX_WIDTH = 1.5, 12.0
@@ -28,9 +28,6 @@ def _side(name: str) -> Color:
     return RIGHT if name.startswith("right_") else CENTRE
 
 
-_JOINT_COLORS = tuple(_side(name) for name in KEYPOINT_NAMES)
-
-
 def line_width(keypoints: Keypoints, visible: Flags) -> float:
     """Line width in pixels that suits the extent of the visible keypoints."""
     points = keypoints[visible]
@@ -38,7 +35,9 @@ def line_width(keypoints: Keypoints, visible: Flags) -> float:
     return float(np.clip(_WIDTH_PER_EXTENT * extent, _MIN_WIDTH, _MAX_WIDTH))
 
 
-def draw_skeleton(image: Image.Image, keypoints: Keypoints, visible: Flags) -> Image.Image:
+def draw_skeleton(
+    image: Image.Image, keypoints: Keypoints, visible: Flags, schema: KeypointSchema = COCO17
+) -> Image.Image:
     """RGB copy of `image` with the skeleton on it.
 
     A bone is drawn when both its ends are visible; its colour is that of its side, and blue
@@ -46,25 +45,26 @@ def draw_skeleton(image: Image.Image, keypoints: Keypoints, visible: Flags) -> I
 
     Args:
         image: the image.
-        keypoints: (17, 2) float (x, y) in pixels; points outside the image are clipped, points
+        keypoints: (K, 2) float (x, y) in pixels; points outside the image are clipped, points
             that are not finite are left out.
-        visible: (17,) bool, the keypoints to draw.
+        visible: (K,) bool, the keypoints to draw.
+        schema: which K keypoints these are.
     """
     drawn = visible & np.isfinite(keypoints).all(axis=1)
     width = line_width(keypoints, drawn)
+    colors = [_side(name) for name in schema.names]
     points = [(float(x), float(y)) for x, y in keypoints]
-    bones = [(start, end) for start, end in SKELETON if drawn[start] and drawn[end]]
+    bones = [(start, end) for start, end in schema.edges if drawn[start] and drawn[end]]
 
     def draw(pen: Pen) -> None:
         for start, end in bones:
             pen.line((points[start], points[end]), width * 1.9, OUTLINE)
         for start, end in bones:
-            same_side = _JOINT_COLORS[start] == _JOINT_COLORS[end]
-            color = _JOINT_COLORS[start] if same_side else CENTRE
+            color = colors[start] if colors[start] == colors[end] else CENTRE
             pen.line((points[start], points[end]), width, color)
         for index in np.flatnonzero(drawn):
             pen.disc(points[index], width * 1.55, OUTLINE)
             pen.disc(points[index], width * 1.25, WHITE)
-            pen.disc(points[index], width * 0.9, _JOINT_COLORS[index])
+            pen.disc(points[index], width * 0.9, colors[index])
 
     return paint(image, draw)

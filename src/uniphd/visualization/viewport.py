@@ -75,7 +75,7 @@ def around(masks: Sequence[Mask], skeleton: tuple[Keypoints, Flags], panel_size:
 
     Args:
         masks: (H, W) bool each, at least one; they tell the image's size.
-        skeleton: keypoints (17, 2) and which of them are visible (17,).
+        skeleton: keypoints (K, 2) and which of them are visible (K,).
         panel_size: (height, width) to fill.
 
     Returns:

@@ -5,7 +5,7 @@ scratch, features learn poses faster where all tokens on the person are (as in
 one-stage detectors: FCOS, ICCV 2019). Nothing of this is in the official training.
 
 Shapes: B images, S tokens over the L levels, C channels, N people at most in one image, M tokens on
-people, K = 17 keypoints.
+people, K keypoints.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from uniphd.errors import ConfigError
-from uniphd.keypoints import OKS_SIGMAS
+from uniphd.keypoints import COCO17
 from uniphd.losses.auxiliary.grounding import coverage
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss
 from uniphd.losses.targets import stack_masks, stack_targets
@@ -65,7 +65,9 @@ class DensePoseLoss:
             canvas: (height, width) of the padded canvas in pixels.
             num_instances: divisor, see `losses.targets.count_instances`.
         """
-        stacked = stack_targets(targets, torch.tensor(OKS_SIGMAS, device=targets[0].boxes.device))
+        stacked = stack_targets(
+            targets, torch.tensor(COCO17.sigmas, device=targets[0].boxes.device)
+        )
         masks = stack_masks(targets, canvas)
         covered = torch.cat(
             [coverage(masks.flatten(0, 1), shape) for shape in proposals.shapes], dim=1

@@ -1,6 +1,6 @@
 """Loss of keypoint maps: which cells of the image hold the referred person's keypoints.
 
-Shapes: B images, M people at most in one image, K = 17 keypoints, N cells.
+Shapes: B images, M people at most in one image, K keypoints, N cells.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from uniphd.errors import ConfigError
-from uniphd.keypoints import OKS_SIGMAS
+from uniphd.keypoints import COCO17
 from uniphd.losses.targets import stack_targets
 from uniphd.models.outputs import HeatmapPrediction
 from uniphd.structures import Target
@@ -54,7 +54,9 @@ class KeypointMapLoss:
             targets: one per image, on the prediction's device.
             num_instances: divisor, see `losses.targets.count_instances`.
         """
-        stacked = stack_targets(targets, torch.tensor(OKS_SIGMAS, device=targets[0].boxes.device))
+        stacked = stack_targets(
+            targets, torch.tensor(COCO17.sigmas, device=targets[0].boxes.device)
+        )
         extent = prediction.extent[:, None, None]
         place = torch.minimum((stacked.keypoints * extent - 0.5).clamp(min=0), extent - 1)
         low = place.floor()

@@ -88,8 +88,9 @@ class AdjacencyMaps(ValidationImages):
         """Draw every layer that has a graph."""
         if not self.loggers:
             return
-        for number, matrix in enumerate(adjacency_matrices(cast(UniPHD, pl_module.model)), 1):
+        model = cast(UniPHD, pl_module.model)
+        for number, matrix in enumerate(adjacency_matrices(model), 1):
             name = f"adjacency/layer_{number}"
-            image = adjacency_image(matrix, f"decoder layer {number}")
+            image = adjacency_image(matrix, model.schema, f"decoder layer {number}")
             for logger in self.loggers:
                 logger.log_figure(name, image, logged_step(trainer))

@@ -35,8 +35,9 @@ def test_import_loads_nothing_heavy() -> None:
 
 
 def test_public_names_are_imported_on_first_use() -> None:
-    for name in set(uniphd.__all__) - {"__version__"}:
+    for name in set(uniphd.__all__) - {"COCO17", "__version__"}:
         assert getattr(uniphd, name).__name__ == name
+    assert isinstance(uniphd.COCO17, uniphd.KeypointSchema)
     assert set(uniphd.__all__) <= set(dir(uniphd))
 
 

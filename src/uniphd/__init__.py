@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from uniphd.checkpoints.reading import load_model
+    from uniphd.keypoints import COCO17, KeypointSchema
     from uniphd.prompts import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt, TextPrompt
     from uniphd.structures import Instances
 
 __all__ = [
+    "COCO17",
     "BoxPrompt",
     "Instances",
+    "KeypointSchema",
     "MaskPrompt",
     "PointPrompt",
     "ScribblePrompt",
@@ -29,6 +32,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "uniphd.checkpoints.reading": ["load_model"],
+    "uniphd.keypoints": ["COCO17", "KeypointSchema"],
     "uniphd.prompts": ["BoxPrompt", "MaskPrompt", "PointPrompt", "ScribblePrompt", "TextPrompt"],
     "uniphd.structures": ["Instances"],
 }

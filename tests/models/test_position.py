@@ -18,7 +18,7 @@ def loop_encoding(position: float, num_feats: int, temperature: float) -> list[f
 def test_map_counts_valid_pixels_and_puts_y_first() -> None:
     padding = torch.ones(1, 4, 5, dtype=torch.bool)
     padding[0, :3, :4] = False
-    encoded = sine_position_2d(padding, num_feats=6, temperature=20)
+    encoded = sine_position_2d(padding, num_feats=6)
     y, x = 2, 1
     expected = loop_encoding((y + 1) / (3 + 1e-6) * 2 * math.pi, 6, 20)
     expected += loop_encoding((x + 1) / (4 + 1e-6) * 2 * math.pi, 6, 20)

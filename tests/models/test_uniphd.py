@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -257,3 +258,69 @@ def test_without_a_prompt_query_the_prompt_reaches_the_decoder_through_the_fusio
         ("none", True): True,
         ("none", False): False,
     }
+
+
+def test_what_lies_on_padding_changes_nothing(tiny_network: UniPHD) -> None:
+    """Neither pixels nor tokens behind the fusion; the images of the batch are of four sizes."""
+    images, padding, sizes = network_inputs(0, 1, 2, 3)
+    noise = torch.rand(images.shape) * padding.unsqueeze(1)
+
+    def disturb(encoder: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        tokens, positions, shapes, on_padding, ratios = arguments
+        noise = 10 * torch.randn(tokens.shape) * on_padding.unsqueeze(-1)
+        assert noise.count_nonzero()
+        return tokens + noise, positions, shapes, on_padding, ratios
+
+    before = predict(tiny_network, 0, 1, 2, 3).final
+    handle = tiny_network.encoder.register_forward_pre_hook(disturb)
+    with torch.no_grad():
+        after = tiny_network(images + noise, padding, sizes, batch(0, 1, 2, 3)).final
+    handle.remove()
+    for name in ("logits", "boxes", "keypoints", "visibility_logits"):
+        torch.testing.assert_close(getattr(after, name), getattr(before, name), msg=name)
+
+
+SWIN = (
+    *TINY,
+    "backbone=swin_t",
+    "backbone.pretrained=false",
+    "backbone.channels=[24,48,96,192]",
+    "+backbone.options.embed_dim=24",
+    "+backbone.options.depths=[2,2,2,2]",
+    "+backbone.options.num_heads=[1,2,4,8]",
+)
+
+
+@pytest.mark.parametrize(("overrides", "multiple"), [(SWIN, 4), (TINY, 16)], ids=["swin", "conv"])
+@pytest.mark.parametrize("size", [(91, 66), (32, 33)])
+def test_an_image_of_any_size(
+    overrides: tuple[str, ...], multiple: int, size: tuple[int, int]
+) -> None:
+    """Whole patches are padded by hand; Swin's masks and coordinates do not know of it."""
+    torch.manual_seed(0)
+    config = compose_train(
+        None, *overrides, "sizes.hidden_dim=64", "keypoint_maps=cells", "data.root=unused"
+    )
+    network = build_network(config)[0].eval()
+    height, width = (-(-side // multiple) * multiple for side in size)
+    image = torch.rand(1, 3, *size)
+    padding = torch.zeros(1, *size, dtype=torch.bool)
+    with torch.no_grad():
+        ours = network(image, padding, (size,), batch(1))
+        if multiple == 4:
+            pixels, _ = network.backbone.prepare(image, padding)
+            padded = torch.nn.functional.pad(pixels, (0, width - size[1], 0, height - size[0]))
+            network.backbone.prepare = lambda images, mask: (pixels, padding)
+            body = network.backbone.body.forward
+            network.backbone.body.forward = lambda images: body(padded)
+            expected = network(image, padding, (size,), batch(1))
+        else:
+            canvas, mask = torch.zeros(1, 3, height, width), torch.ones(1, height, width).bool()
+            canvas[..., : size[0], : size[1]] = image
+            mask[:, : size[0], : size[1]] = False
+            expected = network(canvas, mask, (size,), batch(1))
+        final, features = ours.final, ours.mask_features
+        masks = network.mask_head(features, final.embedding, final.centre)
+    assert masks.shape == (1, 3, height, width)
+    torch.testing.assert_close(final.keypoints, expected.final.keypoints)
+    torch.testing.assert_close(final.embedding, expected.final.embedding, atol=1e-5, rtol=1e-5)

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -260,3 +261,16 @@ def test_a_finished_run_can_be_made_longer(tmp_path: Path, stop: int, validation
     part, _, _ = fit(tmp_path / "part", max_steps=stop, **options)
     rest, _, _ = fit(tmp_path / "rest", tmp_path / "part" / "last.ckpt", max_steps=10, **options)
     assert part + rest == events
+
+
+def test_every_process_draws_numbers_of_its_own() -> None:
+    """Else dropout would leave out the same of every batch; the first process keeps the seed."""
+    drawn = []
+    for rank in range(3):
+        torch.manual_seed(7)
+        ExactResume().on_train_start(SimpleNamespace(global_rank=rank), nn.Module())
+        drawn.append((torch.rand(1).item(), random.random(), np.random.rand()))
+    torch.manual_seed(7)
+    assert torch.rand(1).item() == drawn[0][0]
+    for numbers in zip(*drawn, strict=True):
+        assert len(set(numbers)) == 3

@@ -7,13 +7,16 @@ import re
 import shlex
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.composition import compose_eval, compose_train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "BENCHMARKS.md", *sorted((ROOT / "docs").glob("*.md"))]
+KEY = object()
 FOLDERS = (
     "benchmarks",
     "configs",
@@ -85,26 +88,43 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_named_files_and_python_names_exist(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
-    for name in re.findall(r"`([\w./]+)`", text):
-        if re.match(rf"({'|'.join(FOLDERS)})/", name):
-            assert (ROOT / name).exists(), f"{page.name} names {name}"
-        elif re.match(r"uniphd(\.\w+)+$", name):
-            assert resolves(name), f"{page.name} names {name}"
+def test_named_files_exist(page: Path) -> None:
+    for name in code_names(page):
+        if re.match(rf"({'|'.join(FOLDERS)})/[\w./]*$", name):
+            assert (ROOT / name).exists(), name
 
 
-def resolves(name: str) -> bool:
-    """Whether a dotted name is a module or an attribute of one."""
-    parts = name.split(".")
-    for length in range(len(parts), 0, -1):
+def test_names_of_the_architecture_exist() -> None:
+    """Rooms, modules and classes relative to the package; the rest are keys of a training."""
+    page = ROOT / "docs" / "architecture.md"
+    rooms = {path.stem for path in (ROOT / "src" / "uniphd").iterdir()}
+    config = compose_train(None, "data.root=unused")
+    checked = 0
+    for name in code_names(page):
+        parts = name.removeprefix("uniphd.").split(".")
+        if re.fullmatch(r"\w+(\.\w+)*\.(?!json|ckpt)\w+", name) and parts[0] in rooms | {
+            *config,
+            "load_model",
+        }:
+            checked += 1
+            assert exists(parts) or OmegaConf.select(config, name, default=KEY) is not KEY, name
+    assert checked > 50
+
+
+def code_names(page: Path) -> list[str]:
+    """What stands in backticks, outside of code blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", read(page), flags=re.DOTALL))
+
+
+def exists(parts: list[str]) -> bool:
+    """Whether a dotted name in the package is a module, a class, or something of a class."""
+    found: Any = importlib.import_module("uniphd")
+    for length, part in enumerate(parts, 1):
         try:
-            found = importlib.import_module(".".join(parts[:length]))
+            found = importlib.import_module(".".join(["uniphd", *parts[:length]]))
         except ModuleNotFoundError:
-            continue
-        for attribute in parts[length:]:
-            if not hasattr(found, attribute):
+            fields = getattr(found, "__dataclass_fields__", {})
+            if not hasattr(found, part) and part not in fields:
                 return False
-            found = getattr(found, attribute)
-        return True
-    return False
+            found = getattr(found, part, None)
+    return True

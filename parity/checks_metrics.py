@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from parity.comparison import Comparison
 from uniphd.keypoints import COCO17
@@ -29,7 +30,8 @@ def check_pckh(npz: Arrays) -> list[Comparison]:
 def check_mask_metrics(npz: Arrays) -> list[Comparison]:
     """Overlap of the best-scored mask of every image, and the metrics over them."""
     best = npz["scores"].argmax(axis=1)
-    overlaps = [mask_overlap(npz[f"pred_{i}"][j], npz[f"gt_{i}"]) for i, j in enumerate(best)]
+    pairs = [(npz[f"pred_{i}"][j], npz[f"gt_{i}"]) for i, j in enumerate(best)]
+    overlaps = [mask_overlap(_runs(predicted), _runs(target)) for predicted, target in pairs]
     metrics = summarize_overlaps(overlaps)
     precision = [metrics[f"P@{t}"] for t in THRESHOLDS]
     return [
@@ -43,6 +45,12 @@ def check_mask_metrics(npz: Arrays) -> list[Comparison]:
         Comparison("mean IoU", metrics["mIoU"], npz["out_mean_iou"], 1e-6),
         Comparison("precision at k", precision, npz["out_precision_at_k"], 1e-12),
     ]
+
+
+def _runs(mask: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """COCO run lengths of an (h, w) mask, foreground where it is not zero."""
+    runs: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    return runs
 
 
 CHECKS: dict[str, Callable[[Arrays], list[Comparison]]] = {

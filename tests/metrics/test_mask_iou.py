@@ -1,22 +1,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from uniphd.metrics.mask_iou import Overlap, mask_overlap, summarize_overlaps
 
 
-def test_overlap_counts_pixels() -> None:
-    a, b = np.zeros((4, 6)), np.zeros((4, 6), dtype=bool)
-    a[:2, :3] = 255
-    b[1:3, 1:4] = True
-    assert mask_overlap(a, b) == Overlap(intersection=2, union=10)
+def _runs(mask: np.ndarray) -> Any:
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_overlap_counts_pixels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.random((2, 40, 61)) > rng.random((2, 1, 1))
+    expected = Overlap(int((a & b).sum()), int((a | b).sum()))
+    assert mask_overlap(_runs(a), _runs(b)) == expected
 
 
 def test_empty_masks() -> None:
-    empty, full = np.zeros((3, 3)), np.ones((3, 3))
+    empty, full = _runs(np.zeros((3, 3))), _runs(np.ones((3, 3)))
     assert mask_overlap(empty, empty).iou == 1
     assert mask_overlap(empty, full).iou == mask_overlap(full, empty).iou == 0
 

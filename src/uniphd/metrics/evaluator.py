@@ -19,7 +19,6 @@ from torch import Tensor, distributed, nn
 from torchmetrics import Metric
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.masks import decode_segmentation
 from uniphd.errors import AnnotationError
 from uniphd.inference.detect import to_cpu
 from uniphd.metrics.coco import CocoResult, average_precision
@@ -205,10 +204,10 @@ def _pckh(person: ReferredPerson, results: Mapping[int, _Result]) -> tuple[int, 
 
 def _overlap(person: ReferredPerson, results: Mapping[int, _Result]) -> Overlap:
     result = results.get(person.image_id)
-    target = person.mask()
     if result is None or not result.masks:
-        return Overlap(intersection=0, union=max(1, int(np.count_nonzero(target))))
-    return mask_overlap(decode_segmentation(result.masks[0].encode("ascii"), person.size), target)
+        return Overlap(intersection=0, union=max(1, int(coco_mask.area(person.segmentation))))
+    best = {"size": list(person.size), "counts": result.masks[0]}
+    return mask_overlap(best, person.segmentation)
 
 
 def _to_result(instances: Instances) -> _Result:

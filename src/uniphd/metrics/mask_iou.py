@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from pycocotools import mask as coco_mask
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -31,13 +30,16 @@ class Overlap:
         return self.intersection / self.union if self.union else 1.0
 
 
-def mask_overlap(predicted: npt.NDArray[Any], target: npt.NDArray[Any]) -> Overlap:
-    """Compare two masks of the same size (H, W), foreground where they are not zero."""
-    predicted, target = np.asarray(predicted, dtype=bool), np.asarray(target, dtype=bool)
-    return Overlap(
-        intersection=int(np.count_nonzero(predicted & target)),
-        union=int(np.count_nonzero(predicted | target)),
-    )
+def mask_overlap(predicted: Mapping[str, Any], target: Mapping[str, Any]) -> Overlap:
+    """Compare two masks of the same size without decoding them.
+
+    Args:
+        predicted: compressed run lengths as pycocotools takes them, `{"size": [h, w], "counts"}`.
+        target: likewise.
+    """
+    intersection = int(coco_mask.area(coco_mask.merge([predicted, target], intersect=True)))
+    areas = int(coco_mask.area(predicted)) + int(coco_mask.area(target))
+    return Overlap(intersection, areas - intersection)
 
 
 def summarize_overlaps(overlaps: Sequence[Overlap]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from uniphd.checkpoints.reading import load_model_and_config
 from uniphd.config.compose import build, config_dir, fill_resolvers
-from uniphd.data.loading import PeopleDataModule
+from uniphd.data.loaders import ReferringDataModule
 from uniphd.losses.auxiliary.grounding import coverage
 from uniphd.metrics.oks import pairwise_oks
 from uniphd.metrics.referring import AnnotatedImage, group_by_image
@@ -76,7 +76,7 @@ def main() -> None:
         print(f"{100 * count / len(places):6.1f} %  {name}")
 
 
-def prepare(ckpt: str, overrides: list[str]) -> tuple[UniPHD, PeopleDataModule]:
+def prepare(ckpt: str, overrides: list[str]) -> tuple[UniPHD, ReferringDataModule]:
     """The network and the text prompts."""
     fill_resolvers()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -84,7 +84,7 @@ def prepare(ckpt: str, overrides: list[str]) -> tuple[UniPHD, PeopleDataModule]:
         config = compose("eval", [*overrides, *fixed])
     model, described = load_model_and_config(ckpt)
     config.data.eval_transform.update(described.preprocessing)
-    data: PeopleDataModule = build(config.data, tokenize=build_tokenizer(described.tokenizer))
+    data: ReferringDataModule = build(config.data, tokenize=build_tokenizer(described.tokenizer))
     data.setup("validate")
     return model, data
 

@@ -60,11 +60,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Captions:
-    """Sentences beside a batch's prompts, which the fusion grounds; nothing else is made of them.
+    """Captions beside a batch's prompts, which the fusion grounds; nothing else is made of them.
 
     Attributes:
         prompts: N texts.
-        rows: N times the row of the batch with the person whom the sentence means.
+        rows: N times the row of the batch with the person whom the caption means.
     """
 
     prompts: TextBlock
@@ -94,7 +94,7 @@ class Batch:
         prompts: B prompts.
         targets: B targets.
         image_ids: B times the annotation file's image id.
-        extra_captions: more sentences about the same people; None for none.
+        extra_captions: more captions of the same people; None for none.
     """
 
     images: Tensor

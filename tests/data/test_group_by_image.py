@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
 from uniphd.data.images import ImageFolder
-from uniphd.data.loading import PeopleDataModule
+from uniphd.data.loaders import ReferringDataModule
 from uniphd.data.sample import AnnotatedImage, annotate
 from uniphd.data.samplers import ImageGroupSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
@@ -50,7 +50,7 @@ def data_module(**changes: Any) -> SyntheticDataModule:
     return data
 
 
-def batches(data: PeopleDataModule, epoch: int) -> list[Batch]:
+def batches(data: ReferringDataModule, epoch: int) -> list[Batch]:
     loader = data.train_dataloader()
     loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
     return list(loader)

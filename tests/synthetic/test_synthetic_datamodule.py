@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ def equal(first: Any, second: Any) -> bool:
         return torch.equal(first, second)
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(equal, first, second))
+    if isinstance(first, Mapping):
+        return first.keys() == second.keys() and all(equal(first[k], second[k]) for k in first)
     if hasattr(first, "__dataclass_fields__"):
         return all(
             equal(getattr(first, name), getattr(second, name))

@@ -25,7 +25,7 @@ from uniphd.structures import Instances
 from uniphd.visualization.contact_sheet import Body, Row
 
 if TYPE_CHECKING:
-    from uniphd.data.loading import PeopleDataModule
+    from uniphd.data.loaders import ReferringDataModule
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def people_by_id(
     }
 
 
-def examine(model: UniPHD, data: PeopleDataModule) -> list[Result]:
+def examine(model: UniPHD, data: ReferringDataModule) -> list[Result]:
     """Prompt a network for everybody that a data module validates on, with every kind of prompt.
 
     Args:

@@ -25,7 +25,7 @@ from uniphd.config.compose import (
 )
 from uniphd.config.launch import keep_one_log, require_processes
 from uniphd.config.messages import explain_overrides
-from uniphd.data.loading import PeopleDataModule
+from uniphd.data.loaders import ReferringDataModule
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
@@ -60,7 +60,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
         config.module, model=model, criterion=None, model_config=model_config
     )
     tokenize = build_tokenizer(model_config.tokenizer)
-    data: PeopleDataModule = build(config.data, tokenize=tokenize)
+    data: ReferringDataModule = build(config.data, tokenize=tokenize)
     load_tokenizer(tokenize, data.val_prompts)
     trainer: Trainer = build(config.trainer, callbacks=build_callbacks(config), logger=False)
     require_processes(trainer.num_devices * trainer.num_nodes)

@@ -32,7 +32,7 @@ from uniphd.config.messages import explain_overrides
 from uniphd.config.resolved import resolved, write_resolved
 from uniphd.config.resume import checkpoint_to_resume, full_disk_is_an_error, read_to_resume
 from uniphd.config.sweeps import refuse_relaunch, sweep_result
-from uniphd.data.loading import PeopleDataModule
+from uniphd.data.loaders import ReferringDataModule
 from uniphd.errors import ConfigError
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
@@ -58,7 +58,7 @@ def train(config: DictConfig) -> dict[str, float]:
     require_values(config)
     refuse_impossible(config)
     tokenize = build_tokenizer(resolved(config.tokenizer))
-    data: PeopleDataModule = build(config.data, tokenize=tokenize)
+    data: ReferringDataModule = build(config.data, tokenize=tokenize)
     validates = data.validates and config.trainer.limit_val_batches != 0
     load_tokenizer(tokenize, data.train_kinds.union(data.val_prompts if validates else ()))
     if not validates:

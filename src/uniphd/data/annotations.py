@@ -57,7 +57,7 @@ class ReferredPerson:
         keypoints: (K, 3) float32 x, y, v with v 0 = not labelled, 1 = hidden, 2 = visible.
         counts: the mask as compressed COCO run lengths, whatever notation the file has.
         scribbles: (5, 12, 2) int32 x, y, all on the mask.
-        other_captions: further sentences about the person, where the file has the list `captions`;
+        other_captions: further captions of the person, where the file has the list `captions`;
             training draws one of all, the evaluation takes `caption`.
         schema: which K keypoints these are.
     """

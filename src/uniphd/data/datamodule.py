@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from uniphd.data.annotations import ReferredPerson, load_annotations
 from uniphd.data.images import ImageFolder, verify_images
-from uniphd.data.loading import Loading, PeopleDataModule, require_positive
+from uniphd.data.loaders import LoaderOptions, ReferringDataModule, require_positive
 from uniphd.data.problems import OnError, raise_or_log
 from uniphd.errors import ConfigError, ImageError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-class RefHumanDataModule(PeopleDataModule):
+class RefHumanDataModule(ReferringDataModule):
     """People of annotation files in RefHuman's format.
 
     Only the file that is needed has to exist: validating works with `RefHuman_val.json` alone, and
@@ -37,7 +37,7 @@ class RefHumanDataModule(PeopleDataModule):
             leaves them out and logs how many.
         verify_files: whether to read every image once at the start; without, a damaged one
             stops the run when it is reached.
-        loading: the arguments of `PeopleDataModule`.
+        loading: the arguments of `ReferringDataModule`.
 
     Raises:
         ConfigError: a batch size or limit below 1, no or an unknown kind of prompt.
@@ -54,7 +54,7 @@ class RefHumanDataModule(PeopleDataModule):
         limit_val_people: int | None = None,
         on_error: OnError = "raise",
         verify_files: bool = True,
-        **loading: Unpack[Loading],
+        **loading: Unpack[LoaderOptions],
     ) -> None:
         super().__init__(**loading)
         require_positive(limit_people=limit_people, limit_val_people=limit_val_people)

@@ -27,7 +27,7 @@ class PersonSample:
         prompt: in pixels of the image.
         target: of this person.
         image_id: of the annotation file, where every person has one.
-        extra_captions: sentences about the person beside the prompt, each different.
+        extra_captions: captions of the person beside the prompt, each different.
     """
 
     prompt: Prompt
@@ -73,7 +73,7 @@ class RefHumanDataset(Dataset[Sample]):
         transform: changes image and annotations together.
         prompt: draws the prompt.
         seed: of every random number.
-        num_extra_captions: how many of the person's sentences, drawn anew, a sample has beside its
+        num_extra_captions: how many of the person's captions, drawn anew, a sample has beside its
             prompt; all of them where there are fewer.
         group_by_image: whether neighbours of a batch with the same image are one sample.
     """

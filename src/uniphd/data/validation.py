@@ -91,7 +91,7 @@ def parse_file_name(image: Mapping[str, Any]) -> str:
 
 
 def parse_caption(image: Mapping[str, Any]) -> str:
-    """The sentence that describes the person."""
+    """The text that describes the person."""
     return _text(image, "caption")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.loading import Loading, PeopleDataModule, require_positive
+from uniphd.data.loaders import LoaderOptions, ReferringDataModule, require_positive
 from uniphd.errors import ConfigError
 from uniphd.keypoints import COCO17
 from uniphd.synthetic.annotations import MAX_SCENES, render_annotated
@@ -35,7 +35,7 @@ _FEW = 64  # images that this process renders before other processes would have 
 _logger = logging.getLogger(__name__)
 
 
-class SyntheticDataModule(PeopleDataModule):
+class SyntheticDataModule(ReferringDataModule):
     """Synthetic people without files: the same as `uniphd-data synth` writes.
 
     Images are rendered once, at the start, and stay in memory (49 KB per image of 128 x 128
@@ -51,7 +51,7 @@ class SyntheticDataModule(PeopleDataModule):
         people: smallest and largest number of people per image.
         scene_seed: of the scenes; `seed` is of order, augmentation and prompts.
         num_render_workers: processes that render the scenes at the start; None for one per core.
-        loading: the arguments of `PeopleDataModule`.
+        loading: the arguments of `ReferringDataModule`.
 
     Raises:
         ConfigError: a number out of range, an unknown split, no or an unknown kind of prompt,
@@ -67,7 +67,7 @@ class SyntheticDataModule(PeopleDataModule):
         people: Sequence[int] = (2, 4),
         scene_seed: int = 0,
         num_render_workers: int | None = None,
-        **loading: Unpack[Loading],
+        **loading: Unpack[LoaderOptions],
     ) -> None:
         super().__init__(**loading)
         if self.schema != COCO17:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from typing_extensions import Required
 
 
-class Loading(TypedDict, total=False):
-    """The arguments of `PeopleDataModule`, which its subclasses pass on."""
+class LoaderOptions(TypedDict, total=False):
+    """The arguments of `ReferringDataModule`, which its subclasses pass on."""
 
     tokenize: Required[Tokenize]
     train_transform: Required[Transform]
@@ -44,7 +44,7 @@ class Loading(TypedDict, total=False):
     keypoints: str
 
 
-class PeopleDataModule(lightning.LightningDataModule, ABC):
+class ReferringDataModule(lightning.LightningDataModule, ABC):
     """Training with drawn prompts, validation once per kind of prompt.
 
     A subclass fills `train_instances` and `val_instances` in its `setup` and says where their
@@ -68,7 +68,7 @@ class PeopleDataModule(lightning.LightningDataModule, ABC):
             `uniphd.prompts.FixedPrompt`.
         group_by_image: whether the people of an image follow each other in the training and, within
             a batch, share the image and its augmentation.
-        num_extra_captions: sentences about every person of the training beside the prompt; only the
+        num_extra_captions: captions of every person of the training beside the prompt; only the
             grounding loss reads them.
         seed: of the order, the augmentation and the prompts.
         keypoints: name of the keypoint set that the annotations have.

@@ -6,7 +6,7 @@
 Weights and image are random: neither changes the time. Two things are measured, each with the
 native operator and with the reference in turns, so that their ratio holds on a busy machine:
 
-    prediction  image and sentence -> the best detection, float32, without gradients
+    prediction  image and text -> the best detection, float32, without gradients
     training    forward, losses of one person, backward (with --training)
 
 Arguments are those of uniphd-train. `MALLOC_*` settings of the environment are printed with the
@@ -60,7 +60,7 @@ PARTS = (
     "mask_head",
 )
 BACKENDS = ("native", "reference")
-WORDS = 10  # 12 tokens with the two that enclose a sentence
+WORDS = 10  # 12 tokens with the two that enclose a text
 
 
 @dataclass(frozen=True)

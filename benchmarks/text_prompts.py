@@ -95,7 +95,7 @@ def picks(
     seen: Tensor,
     row: int,
     image: AnnotatedImage,
-    meant: int,
+    referred: int,
 ) -> dict[str, bool]:
     """Whether each part picks the referred person."""
     grounding, final = predictions.grounding, predictions.final
@@ -111,9 +111,9 @@ def picks(
         "the best query": answered[best(final, row)],
     }
     return {
-        "grounding over everybody's mask": by_mask(grounding, row, image) == meant,
-        "one of the queries": bool((answered == meant).any()),
-        **{name: int(person) == meant for name, person in chosen.items()},
+        "grounding over everybody's mask": by_mask(grounding, row, image) == referred,
+        "one of the queries": bool((answered == referred).any()),
+        **{name: int(person) == referred for name, person in chosen.items()},
     }
 
 

@@ -60,7 +60,7 @@ _ACTIONS: tuple[Predicate, ...] = (
 
 @dataclass(frozen=True)
 class Caption:
-    """A sentence and what it claims."""
+    """A text and what it claims."""
 
     text: str
     claim: Predicate

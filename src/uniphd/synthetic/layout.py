@@ -95,7 +95,7 @@ def sample_pairs(rng: np.random.Generator, number: int, split: Split) -> list[Co
     """Colours of shirt and bottom of every person; in a split of pairs the referred one is first.
 
     There two others share a colour each with that person, one the shirt's and one the bottom's (of
-    two people in all, one of them), so that only both colours together tell who is meant.
+    two people in all, one of them), so that only both colours together tell who is referred to.
     """
     if split in ("train", "val"):
         pairs = [pick(rng, SEEN_PAIRS)]

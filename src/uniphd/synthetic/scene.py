@@ -68,7 +68,7 @@ class Person:
 
     Attributes:
         traits: what captions can be about.
-        captions: sentences that are true of this person alone.
+        captions: texts that are true of this person alone.
         keypoints: (K, 3) float32 x, y, v in COCO's meaning; 0, 0, 0 outside of the image.
         mask: (h, w) bool, the visible pixels.
         referred: whether the split asks for this person.

@@ -51,7 +51,7 @@ def say(rng: np.random.Generator, claim: Predicate, people: Sequence[Traits], in
         rng: which of the wordings.
         claim: what is said; its anchor, if it has one, picks one person.
         people: everybody, for what is worn below the shirts: trousers, shorts or a skirt.
-        index: the person that is meant.
+        index: the referred person.
     """
     appearance = people[index].appearance
     if isinstance(claim, Outermost) and rng.random() < 0.3:

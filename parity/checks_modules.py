@@ -15,12 +15,13 @@ from parity.comparison import Comparison
 from uniphd.checkpoints.official import to_uniphd
 from uniphd.models.encoder import reference_points
 from uniphd.models.layers import logit
+from uniphd.models.levels import resize_padding, valid_ratio
 from uniphd.models.mask_head import sum_levels
 from uniphd.models.outputs import MaskFeatures
 from uniphd.models.position import sine_position_1d, sine_position_2d, sine_position_of_points
 from uniphd.models.prompt_encoder import PromptTokens
 from uniphd.models.query_selection import token_proposals
-from uniphd.models.uniphd import UniPHD, resize_padding, valid_ratio
+from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import Block, PointsBlock, PromptBatch, TextBlock
 from uniphd.structures import Size
 

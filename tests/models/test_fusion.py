@@ -84,8 +84,8 @@ def test_product_fusion_is_its_formula(kinds: tuple[str, ...], position_in_queri
     for row, kind in enumerate(kinds):
         v, pos, one = visual[row : row + 1], positions[row : row + 1], pick(prompt, row)
         is_text = kind == "text"
-        attention = fusion.text_attention if is_text else fusion.region_attention
-        factors = fusion.text_product if is_text else fusion.region_product
+        attention = fusion.text_attention if is_text else fusion.spatial_attention
+        factors = fusion.text_product if is_text else fusion.spatial_product
         tokens = one.tokens[:, ~one.padding[0]]
         hidden = torch.einsum(
             "bsc,btc->bsc",
@@ -131,7 +131,7 @@ def test_the_published_fusion_is_attention_alone_and_gives_no_logits() -> None:
     prompt = random_prompt(2)
     fused = fusion(visual, positions, prompt, kinds_only("point", "point"))
     assert fused.grounding_logits is None
-    expected = visual + attend(fusion.region_attention, visual, prompt)
+    expected = visual + attend(fusion.spatial_attention, visual, prompt)
     torch.testing.assert_close(fused.tokens, expected)
 
 

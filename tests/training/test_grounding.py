@@ -124,7 +124,7 @@ def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPa
     parts = {name.split(".")[0] for name in with_gradient}
     assert parts == {"backbone", "neck", "prompt_encoder", "fusion"}
     fusion = {name.removeprefix("fusion.") for name in with_gradient if name.startswith("fusion.")}
-    products = ("text_product", "region_product")
+    products = ("text_product", "spatial_product")
     layers = ("visual_factor", "prompt_factor", "grounding")
     assert fusion == {
         f"{product}.{layer}.{kind}"
@@ -132,7 +132,7 @@ def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPa
         for layer in layers
         for kind in ("weight", "bias")
     }
-    for part in ("text_encoder", "word_projection", "region_projection", "position_projection"):
+    for part in ("text_encoder", "word_projection", "spatial_projection", "position_projection"):
         assert any(name.startswith(f"prompt_encoder.{part}") for name in with_gradient), part
 
 

@@ -23,6 +23,10 @@ _ARGUMENTS = {
 
 # Beginnings of the names of weights.
 _WEIGHTS = {
+    "fusion.region_attention.": "fusion.spatial_attention.",
+    "fusion.region_product.": "fusion.spatial_product.",
+    "prompt_encoder.region_projection.": "prompt_encoder.spatial_projection.",
+    "prompt_encoder.region_summary.": "prompt_encoder.spatial_global_projection.",
     "query_selection.keypoint_maps.": "query_selection.heatmaps.",
 }
 

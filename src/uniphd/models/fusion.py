@@ -30,7 +30,7 @@ class FusedTokens:
     Attributes:
         tokens: (B, S, C) updated.
         grounding_logits: (B, S) whether the referred person covers the token; None where the fusion
-            has no such answer.
+            has none.
     """
 
     tokens: Tensor
@@ -71,7 +71,7 @@ class PromptFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.text_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
-        self.region_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
+        self.spatial_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
         self.position_in_queries = position_in_queries
 
     def forward(
@@ -90,7 +90,7 @@ class PromptFusion(nn.Module):
             prompts,
             visual.device,
             lambda rows: self._attend(self.text_attention, queries, prompt, rows),
-            lambda rows: self._attend(self.region_attention, queries, prompt, rows),
+            lambda rows: self._attend(self.spatial_attention, queries, prompt, rows),
         )
         return FusedTokens(visual + update, None)
 
@@ -131,7 +131,7 @@ class ProductFusion(PromptFusion):
     ) -> None:
         super().__init__(hidden_dim, num_heads, position_in_queries)
         self.text_product = PromptProduct(hidden_dim)
-        self.region_product = PromptProduct(hidden_dim)
+        self.spatial_product = PromptProduct(hidden_dim)
         self.output = nn.Linear(hidden_dim, hidden_dim)
 
     def forward(
@@ -145,13 +145,13 @@ class ProductFusion(PromptFusion):
             prompts,
             visual.device,
             lambda rows: self.text_product(_select(placed, rows), _select(mean, rows)),
-            lambda rows: self.region_product(_select(placed, rows), _select(mean, rows)),
+            lambda rows: self.spatial_product(_select(placed, rows), _select(mean, rows)),
         )
         logits = _per_source(
             prompts,
             visual.device,
             lambda rows: self.text_product.grounding(_select(product, rows)),
-            lambda rows: self.region_product.grounding(_select(product, rows)),
+            lambda rows: self.spatial_product.grounding(_select(product, rows)),
         )
         return FusedTokens(fused.tokens + self.output(F.relu(product)), logits.squeeze(2))
 
@@ -210,7 +210,7 @@ def _per_source(
     prompts: PromptBatch,
     device: torch.device,
     text: Callable[[Tensor | None], Tensor],
-    region: Callable[[Tensor | None], Tensor],
+    spatial: Callable[[Tensor | None], Tensor],
 ) -> Tensor:
     """Compute rows of text and of spatial prompts by their own functions, in batch order.
 
@@ -218,14 +218,14 @@ def _per_source(
     is not called.
     """
     text_rows = [row for rows, _ in prompts.texts for row in rows]
-    region_rows = [row for rows, _ in prompts.spatial for row in rows]
-    if not region_rows:
+    spatial_rows = [row for rows, _ in prompts.spatial for row in rows]
+    if not spatial_rows:
         return text(None)
     if not text_rows:
-        return region(None)
-    both = torch.tensor(text_rows + region_rows, device=device)
-    of_text, of_region = both.split([len(text_rows), len(region_rows)])
-    return torch.cat([text(of_text), region(of_region)]).index_select(0, both.argsort())
+        return spatial(None)
+    both = torch.tensor(text_rows + spatial_rows, device=device)
+    of_text, of_spatial = both.split([len(text_rows), len(spatial_rows)])
+    return torch.cat([text(of_text), spatial(of_spatial)]).index_select(0, both.argsort())
 
 
 def _select(x: Tensor, rows: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ from uniphd.structures import Size
 
 @dataclass(frozen=True)
 class LayerPrediction:
-    """The heads' answer after one decoder layer.
+    """What the heads predict after one decoder layer.
 
     Attributes:
         logits: (B, Q, 2) class logits; index 1 is "person", index 0 is never a target.
@@ -38,7 +38,7 @@ class LayerPrediction:
 
 @dataclass(frozen=True)
 class SelectionPrediction:
-    """The encoder's own answer for the tokens chosen as queries.
+    """The encoder's own prediction for the tokens chosen as queries.
 
     Attributes:
         logits: (B, Q, 2) class logits.
@@ -153,11 +153,11 @@ class Predictions:
     """Everything the network says about a batch; masks are made on request from `mask_features`.
 
     Attributes:
-        layers: one prediction per decoder layer; the last is the final answer.
+        layers: one prediction per decoder layer; the last is the final one.
         selection: the encoder's prediction for the selected tokens.
         mask_features: input of `UniPHD.mask_head`.
         proposals: all tokens that queries are selected from.
-        grounding: the fusion's answer per image token; None where the fusion makes none.
+        grounding: the fusion's logits per image token; None where the fusion makes none.
         heatmaps: None where the network has none.
     """
 

@@ -79,8 +79,8 @@ class PromptEncoder(nn.Module):
         self.text_encoder = text_encoder
         self.word_projection = Projection(text_encoder.hidden_size, hidden_dim, dropout)
         self.sentence_projection = Projection(text_encoder.hidden_size, hidden_dim, dropout)
-        self.region_projection = Projection(feature_dim, hidden_dim, dropout)
-        self.region_summary = Projection(hidden_dim, hidden_dim, dropout)
+        self.spatial_projection = Projection(feature_dim, hidden_dim, dropout)
+        self.spatial_global_projection = Projection(hidden_dim, hidden_dim, dropout)
         self.position_projection = nn.Linear(hidden_dim, hidden_dim) if position_in_values else None
 
     def forward(
@@ -113,10 +113,10 @@ class PromptEncoder(nn.Module):
 
     def _encode_spatial(self, read: SpatialTokens) -> PromptTokens:
         """Encode what prompts read of the image."""
-        tokens = self.region_projection(read.features)
+        tokens = self.spatial_projection(read.features)
         if self.position_projection is not None:
             tokens = tokens + self.position_projection(read.positions)
-        embedding = self.region_summary(mean_over_tokens(tokens, read.padding))
+        embedding = self.spatial_global_projection(mean_over_tokens(tokens, read.padding))
         return PromptTokens(tokens, read.positions, read.padding, embedding)
 
 

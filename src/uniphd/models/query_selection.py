@@ -30,7 +30,7 @@ class Selection:
     Attributes:
         groups: (B, Q, 1 + K, C) initial query groups: the instance slot, then the keypoints.
         reference: (B, Q, 1 + K, 2) initial references, detached: the centre, then the keypoints.
-        prediction: the encoder's own answer, for the intermediate losses.
+        prediction: the encoder's own, for the intermediate losses.
         tokens: (B, Q) int64 indices into the S tokens.
         proposals: all tokens that were to choose from.
         heatmaps: None where there are none.

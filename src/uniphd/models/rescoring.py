@@ -9,13 +9,18 @@ Shapes: B images, Q queries, S tokens over the levels, h8 x w8 cells of stride 8
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniphd.errors import ConfigError
-from uniphd.models.outputs import GroundingPrediction
+from uniphd.models.channel_mapper import ChannelMapper
+from uniphd.models.fusion import NoFusion, PromptFusion
+from uniphd.models.mask_head import MaskHead
+from uniphd.models.outputs import GroundingPrediction, LayerPrediction, MaskFeatures
+from uniphd.structures import PERSON
 
 _EPS = 1e-6  # keeps shares defined over a region without any cell
 _LEAST_SHARE = 1e-9  # of a cell, so that its logarithm is finite
@@ -52,6 +57,33 @@ class GroundingRescoring(nn.Module):
             )
         self.weight = weight
         self.levels = tuple(levels)
+
+    def check(self, fusion: PromptFusion | NoFusion, neck: ChannelMapper) -> None:
+        """Raise ConfigError where a network has nothing to rescore by."""
+        if not fusion.gives_grounding:
+            raise ConfigError(
+                f"model.rescoring needs grounding logits, which {type(fusion).__name__} does not "
+                "make; use fusion=product or model.rescoring=null."
+            )
+        if max(self.levels) >= len(neck.levels):
+            raise ConfigError(
+                f"model.rescoring.levels is {list(self.levels)}, but the network has the levels 0 "
+                f"to {len(neck.levels) - 1} (sizes.num_levels)."
+            )
+
+    def rescore(
+        self,
+        layer: LayerPrediction,
+        grounding: GroundingPrediction,
+        mask_head: MaskHead,
+        features: MaskFeatures,
+    ) -> LayerPrediction:
+        """A layer's prediction with the grounding's word in its class logits, and coarse masks."""
+        coarse = mask_head.coarse(features, layer.embedding, layer.centre)
+        occupancy = mask_head.occupancy(coarse.detach())  # masks have a loss of their own
+        logits = layer.logits.clone()
+        logits[..., PERSON] += self(grounding, occupancy).to(logits.dtype)
+        return replace(layer, logits=logits, coarse_masks=coarse)
 
     @torch.no_grad()
     def forward(self, grounding: GroundingPrediction, occupancy: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from uniphd.errors import ConfigError, PromptError
 from uniphd.keypoints import COCO17, keypoint_schema
@@ -23,11 +22,11 @@ from uniphd.models.decoder import PoseDecoder
 from uniphd.models.encoder import DeformableEncoder
 from uniphd.models.fusion import NoFusion, ProductFusion, PromptFusion
 from uniphd.models.heads import PredictionHeads
+from uniphd.models.levels import flatten_levels, resize_padding, unflatten_levels, valid_ratio
 from uniphd.models.mask_head import MaskHead, sum_levels
 from uniphd.models.outputs import (
     FusedFeatures,
     GroundingPrediction,
-    LayerPrediction,
     MaskFeatures,
     Predictions,
 )
@@ -36,7 +35,7 @@ from uniphd.models.prompt_encoder import PromptEncoder
 from uniphd.models.query_selection import QuerySelection
 from uniphd.models.rescoring import GroundingRescoring
 from uniphd.prompts import PromptBatch
-from uniphd.structures import PERSON, Captions, Size
+from uniphd.structures import Captions, Size
 
 
 class UniPHD(nn.Module):
@@ -84,7 +83,7 @@ class UniPHD(nn.Module):
                     "chosen; give both parts as many."
                 )
         if rescoring is not None:
-            _require_rescoring(rescoring, fusion, neck)
+            rescoring.check(fusion, neck)
         self.backbone = backbone
         self.prompt_encoder = prompt_encoder
         self.neck = neck
@@ -145,7 +144,7 @@ class UniPHD(nn.Module):
         mask_features = MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.sizes)
         if self.rescoring is not None and fused.grounding is not None:
             layers = [
-                self._rescore(self.rescoring, layer, fused.grounding, mask_features)
+                self.rescoring.rescore(layer, fused.grounding, self.mask_head, mask_features)
                 for layer in layers
             ]
         return Predictions(
@@ -202,20 +201,6 @@ class UniPHD(nn.Module):
             grounding=grounding,
         )
 
-    def _rescore(
-        self,
-        rescoring: GroundingRescoring,
-        layer: LayerPrediction,
-        grounding: GroundingPrediction,
-        features: MaskFeatures,
-    ) -> LayerPrediction:
-        """Add what the grounding says about a layer's queries to their class logits."""
-        coarse = self.mask_head.coarse(features, layer.embedding, layer.centre)
-        occupancy = self.mask_head.occupancy(coarse.detach())  # masks have a loss of their own
-        logits = layer.logits.clone()
-        logits[..., PERSON] += rescoring(grounding, occupancy).to(logits.dtype)
-        return replace(layer, logits=logits, coarse_masks=coarse)
-
     def _ground(
         self,
         captions: Captions,
@@ -242,22 +227,6 @@ class UniPHD(nn.Module):
         )
 
 
-def _require_rescoring(
-    rescoring: GroundingRescoring, fusion: PromptFusion | NoFusion, neck: ChannelMapper
-) -> None:
-    """Raise ConfigError where the rescoring has nothing to read."""
-    if not fusion.gives_grounding:
-        raise ConfigError(
-            f"model.rescoring needs grounding logits, which {type(fusion).__name__} does not make; "
-            "use fusion=product or model.rescoring=null."
-        )
-    if max(rescoring.levels) >= len(neck.levels):
-        raise ConfigError(
-            f"model.rescoring.levels is {list(rescoring.levels)}, but the network has the levels 0 "
-            f"to {len(neck.levels) - 1} (sizes.num_levels)."
-        )
-
-
 def _image_rows(
     image_index: Sequence[int] | None, count: int, prompts: int, sizes: int, device: torch.device
 ) -> Tensor | None:
@@ -276,29 +245,3 @@ def _image_rows(
 def _pick(values: Tensor, rows: Tensor | None) -> Tensor:
     """Rows of (P, ...) as (B, ...); not copied where they are as they should be."""
     return values if rows is None else values.index_select(0, rows)
-
-
-def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
-    """Maps (B, C, h_i, w_i) as one sequence (B, S, C)."""
-    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
-
-
-def unflatten_levels(tokens: Tensor, shapes: Sequence[Size]) -> list[Tensor]:
-    """The inverse of `flatten_levels`."""
-    parts = tokens.split([height * width for height, width in shapes], dim=1)
-    return [
-        part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)
-    ]
-
-
-def resize_padding(padding_mask: Tensor, shape: Size) -> Tensor:
-    """Padding mask (B, H, W) at a level's size (B, h, w), by the nearest pixel."""
-    return F.interpolate(padding_mask.unsqueeze(1).float(), shape).squeeze(1).bool()
-
-
-def valid_ratio(padding: Tensor) -> Tensor:
-    """Share of a level's (width, height) that is image, (B, 2), from its padding (B, h, w)."""
-    valid = ~padding
-    width = valid[:, 0].float().mean(1)
-    height = valid[:, :, 0].float().mean(1)
-    return torch.stack([width, height], dim=-1)

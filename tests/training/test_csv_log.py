@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from uniphd.training.loggers.continued import LOGS_KEY, continue_logs
 from uniphd.training.loggers.csv_log import CsvLog
+from uniphd.training.loggers.resuming import LOGS_KEY, load_logger_states
 
 
 def log(logger: CsvLog, steps: Iterable[int], run: int) -> None:
@@ -24,7 +24,7 @@ def log(logger: CsvLog, steps: Iterable[int], run: int) -> None:
 
 
 def checkpoint(logger: CsvLog, step: int) -> dict[str, Any]:
-    return {"global_step": step, LOGS_KEY: {"CsvLog": logger.position()}}
+    return {"global_step": step, LOGS_KEY: {"CsvLog": logger.state_dict()}}
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -47,7 +47,7 @@ def test_steps_after_the_checkpoint_are_those_of_the_resumed_run(tmp_path: Path,
     stored = interrupted(tmp_path / "same")
     before = rows(tmp_path / "same")
     logger = CsvLog(folder / "csv")
-    continue_logs([logger], stored)
+    load_logger_states([logger], stored)
     assert rows(folder) == before[:6]  # at once: a second interruption loses nothing
     log(logger, range(4, 10), run=2)
     losses = [(int(row["step"]), row["run"]) for row in rows(folder) if "train/loss" in row]
@@ -59,12 +59,12 @@ def test_a_run_can_be_resumed_again_and_again(tmp_path: Path) -> None:
     stored = interrupted(tmp_path)
     for number in (2, 3):
         logger = CsvLog(tmp_path / "csv")
-        continue_logs([logger], stored)
+        load_logger_states([logger], stored)
         log(logger, range(2 * number, 2 * number + 2), number)
         stored = checkpoint(logger, 2 * number + 2)
         log(logger, range(2 * number + 2, 20), number)
     logger = CsvLog(tmp_path / "csv")
-    continue_logs([logger], stored)
+    load_logger_states([logger], stored)
     assert [row["run"] for row in rows(tmp_path) if "run" in row] == list("11112233")
 
 
@@ -77,7 +77,7 @@ def test_a_validation_between_two_optimizer_steps_is_kept(tmp_path: Path) -> Non
     stored = checkpoint(logger, 2)
     log(logger, range(2, 4), run=1)
     again = CsvLog(tmp_path / "csv")
-    continue_logs([again], stored)
+    load_logger_states([again], stored)
     log(again, [2], run=2)
     found = [(row["step"], row.get("run"), row.get("val/mean/mIoU")) for row in rows(tmp_path)]
     assert found[-2:] == [("2", None, "0.5"), ("2", "2", None)]
@@ -91,7 +91,7 @@ def test_a_validation_that_begins_anew_is_logged_once(tmp_path: Path) -> None:
     logger.log_metrics({"val/mean/mIoU": 0.5, "epoch": 0}, 1)
     logger.save()
     again = CsvLog(tmp_path / "csv")
-    continue_logs([again], stored)
+    load_logger_states([again], stored)
     again.log_metrics({"val/mean/mIoU": 0.5, "epoch": 0}, 1)
     again.log_metrics({"train/loss": 0.5, "epoch": 0}, 2)
     again.save()
@@ -104,7 +104,7 @@ def test_a_line_cut_off_by_the_interruption_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "csv" / "metrics.csv"
     path.write_text(path.read_text() + "0,1")
     logger = CsvLog(tmp_path / "csv")
-    continue_logs([logger], stored)
+    load_logger_states([logger], stored)
     assert {row["step"] for row in rows(tmp_path)} == set("0123")
 
 
@@ -112,6 +112,6 @@ def test_without_the_file_the_log_begins_at_the_checkpoint(tmp_path: Path) -> No
     stored = interrupted(tmp_path)
     (tmp_path / "csv" / "metrics.csv").unlink()
     logger = CsvLog(tmp_path / "csv")
-    continue_logs([logger], stored)
+    load_logger_states([logger], stored)
     log(logger, [4], run=2)
     assert [row["step"] for row in rows(tmp_path)] == ["4"]

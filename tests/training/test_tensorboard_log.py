@@ -13,7 +13,7 @@ from PIL import Image
 from tests.composition import compose_train
 from uniphd.config.compose import build_nodes
 from uniphd.errors import ConfigError
-from uniphd.training.loggers.interface import Continuation, LoggedRow
+from uniphd.training.loggers.interface import LoggedRow
 from uniphd.training.loggers.tensorboard_log import TensorBoardLog
 
 events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -35,14 +35,14 @@ def scalars(folder: Path) -> list[tuple[int, float]]:
 def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(tmp_path: Path) -> None:
     log(TensorBoardLog(tmp_path), range(7), run=1)
     logger = TensorBoardLog(tmp_path)
-    logger.continue_from(Continuation(4, [LoggedRow(step, {"run": 1}) for step in range(4)]))
+    logger.load_state_dict({}, 4, [LoggedRow(step, {"run": 1}) for step in range(4)])
     log(logger, range(4, 10), run=2)
     assert scalars(tmp_path) == [(step, 1 if step < 4 else 2) for step in range(10)]
 
 
 def test_another_folder_gets_what_was_before(tmp_path: Path) -> None:
     logger = TensorBoardLog(tmp_path)
-    logger.continue_from(Continuation(4, [LoggedRow(step, {"run": 1}) for step in range(4)]))
+    logger.load_state_dict({}, 4, [LoggedRow(step, {"run": 1}) for step in range(4)])
     log(logger, range(4, 6), run=2)
     assert scalars(tmp_path) == [(step, 1 if step < 4 else 2) for step in range(6)]
     assert all(path.name.startswith("events.out") for path in tmp_path.iterdir())

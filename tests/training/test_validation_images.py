@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from uniphd.models.uniphd import UniPHD
-from uniphd.training.callbacks.validation_images import AdjacencyMaps, PeopleTable
+from uniphd.training.callbacks.validation_images import AdjacencyMaps, InstancesTable
 from uniphd.training.loggers.interface import FigureLogger
 from uniphd.visualization.contact_sheet import Row
 
@@ -27,7 +27,7 @@ class Gallery(FigureLogger):
         assert min(image.size) > 100
         self.shown.append((name, step))
 
-    def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
+    def log_instances(self, name: str, people: Sequence[Row], step: int) -> None:
         self.shown.append((name, step))
 
 
@@ -71,7 +71,7 @@ def test_without_a_graph_there_is_no_map(tiny_network: UniPHD) -> None:
 
 
 def test_nothing_is_collected_for_loggers_without_images(tmp_path: Path) -> None:
-    table = PeopleTable()
+    table = InstancesTable()
     without = trainer(CSVLogger(tmp_path), 0)
     table.on_validation_start(without, None)
     table.on_validation_batch_end(without, None, {"detections": []}, None, 0)  # would fail on None

@@ -41,7 +41,7 @@ from uniphd.ops.backend import resolve_backend
 from uniphd.training.callbacks.run_record import RunRecord
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
 from uniphd.training.fault_tolerance.exact_resume import ExactResume
-from uniphd.training.loggers.continued import ContinuedLogs, continue_logs
+from uniphd.training.loggers.resuming import LoggerStates, load_logger_states
 from uniphd.training.module import RefHumanModule
 from uniphd.training.processes import explain_lost_processes
 
@@ -77,7 +77,7 @@ def train(config: DictConfig) -> dict[str, float]:
     resolve_backend(trainer.strategy.root_device.type, required=False)
     module = _build_module(config)
     if checkpoint is not None and trainer.is_global_zero:
-        continue_logs(trainer.loggers, read_to_resume(checkpoint, checkpoint_io, module))
+        load_logger_states(trainer.loggers, read_to_resume(checkpoint, checkpoint_io, module))
     with explain_lost_processes(), full_disk_is_an_error(config.paths.output_dir):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if module.results and trainer.is_global_zero:
@@ -94,7 +94,7 @@ def _build_trainer(
     callbacks = build_callbacks(config)
     trainer: Trainer = build(
         config.trainer,
-        callbacks=[*callbacks, record, ContinuedLogs(), ExactResume()],
+        callbacks=[*callbacks, record, LoggerStates(), ExactResume()],
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         logger=build_nodes(config.logger),
         plugins=[checkpoint_io],

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from uniphd.errors import ConfigError
+from uniphd.training.lightning_internals import average_model
 
 
 class ExponentialMovingAverage(WeightAveraging):
@@ -38,8 +39,8 @@ class ExponentialMovingAverage(WeightAveraging):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Follow the network to its device; the average was made before the network got there."""
-        if self._average_model is not None:
-            self._average_model.to(pl_module.device)
+        if (average := average_model(self)) is not None:
+            average.to(pl_module.device)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the weights as they are for the last checkpoint, which is written in this hook."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch
 from uniphd.training.first_people import FirstPeople
-from uniphd.training.loggers.interface import FigureLogger, figure_loggers, logged_step
+from uniphd.training.lightning_internals import logged_step
+from uniphd.training.loggers.interface import FigureLogger, figure_loggers
 from uniphd.visualization.adjacency import adjacency_image, adjacency_matrices
 
 
@@ -48,8 +49,8 @@ class ValidationImages(Callback):
         self.validations = state_dict["validations"]
 
 
-class PeopleTable(ValidationImages):
-    """Shows the first validated people as `people/<kind>`: a table in W&B, else a contact sheet.
+class InstancesTable(ValidationImages):
+    """Shows the first validated people as `instances/<kind>`: a table in W&B, else a contact sheet.
 
     Args:
         people: how many to show per prompt kind.
@@ -77,7 +78,7 @@ class PeopleTable(ValidationImages):
         """Show them, and forget them."""
         for logger in self.loggers:
             for kind, rows in self.people.rows.items():
-                logger.log_people(f"people/{kind}", rows, logged_step(trainer))
+                logger.log_instances(f"instances/{kind}", rows, logged_step(trainer))
         self.people.rows.clear()
 
 

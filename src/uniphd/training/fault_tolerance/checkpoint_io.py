@@ -1,4 +1,4 @@
-"""Checkpoint files that survive a kill, and reading the one before where one is damaged."""
+"""Checkpoint files that survive a kill, and falling back to the previous one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from uniphd.training.fault_tolerance.files import replacing
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints next to their place and moves them there once they are on the disk.
+    """Replaces checkpoints atomically.
 
-    Lightning's own way writes into the system's temporary folder and moves the file from there,
-    which is a copy where that is another disk: a kill then leaves half a checkpoint, and a power
-    failure any part of it. What `last.ckpt` replaces is kept, see `previous_of`.
+    The previous `last.ckpt` is kept as `previous.ckpt` and used, with a warning, if `last.ckpt` is
+    corrupt.
+
+    Lightning writes to the system's temporary folder and moves the file from there. If that is
+    another disk, the move is a copy, and a kill or a power failure leaves part of a checkpoint.
     """
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ from uniphd.training.fault_tolerance.random_state import (
     restore_random_state,
     spread_random_state,
 )
+from uniphd.training.lightning_internals import count_logged_steps
 
 RANDOM_KEY = "uniphd_random"
 """Where a training checkpoint holds the states of the random number generators, by rank."""
@@ -53,7 +54,7 @@ class ExactResume(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Number what is logged by optimizer steps; a resumed run may begin off by one."""
-        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        count_logged_steps(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -10,26 +10,28 @@ from weakref import proxy
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from uniphd.training.fault_tolerance.stopping import StopSignals
+from uniphd.training.lightning_internals import keep_slurm_from_requeueing
 
 _logger = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Checkpoint):
-    """Overwrites `last.ckpt`; the one before stays as `previous.ckpt` (`DurableCheckpointIO`).
+    """Overwrites `last.ckpt`, and keeps the previous one as `previous.ckpt`.
 
-    It is written every so many steps, before and after every validation (so that a kill during one
-    costs no training; before the last of `max_steps` steps where a validation follows that, which
-    a run that is resumed behind it would leave out), at the end of epochs where training is counted
-    in epochs, and at the end. It is not written between batches whose gradients are still being
-    accumulated.
+    `last.ckpt` is replaced atomically (`DurableCheckpointIO`). It is written
 
-    At SIGTERM, SIGUSR1 or SIGUSR2 the step is finished, the state saved and the process ended, see
-    `StopSignals`. A validation is broken off; it begins anew when the run is resumed.
+    - every `every_n_steps` steps, but never while gradients are being accumulated;
+    - before a validation, so that a kill during it costs no training, and after it. A validation
+      after the last of `max_steps` steps is preceded by a checkpoint one step earlier: a run that
+      is resumed at its end would not validate;
+    - at the end of every epoch, if training is counted in epochs, and at the end of training.
+
+    At SIGTERM, SIGUSR1 or SIGUSR2 the step is finished, the state is saved and the process ends,
+    see `StopSignals`. A validation is interrupted and starts again when the run is resumed.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -52,9 +54,7 @@ class LastCheckpoint(Checkpoint):
         the job at once, and goes on training.
         """
         self._signals = StopSignals()
-        environment = trainer._accelerator_connector.cluster_environment
-        if isinstance(environment, SLURMEnvironment):
-            environment.auto_requeue = False
+        keep_slurm_from_requeueing(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to listen, and to count from what is saved already."""

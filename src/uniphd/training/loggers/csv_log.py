@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
 
-from uniphd.training.loggers.interface import Continuation, ContinuedLogger, LoggedRow
+from uniphd.training.loggers.interface import LoggedRow, ResumableLogger
 
 
-class CsvLog(CSVLogger, ContinuedLogger):
+class CsvLog(CSVLogger, ResumableLogger):
     """Lightning's logger, but that a resumed run takes over the rows from before its checkpoint.
 
     Lightning deletes the file of a folder that is used again. Here rows from after the checkpoint,
@@ -43,39 +43,41 @@ class CsvLog(CSVLogger, ContinuedLogger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: `run.json` has them."""
 
-    def position(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The file and how many rows it has."""
         return {"path": str(self.path.resolve()), "rows": self._rows}
 
-    def continue_from(self, start: Continuation) -> None:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], step: int, rows: Sequence[LoggedRow]
+    ) -> None:
         """Write the rows from before; they are in memory, the file may be the one they are from."""
-        if not start.rows:
+        if not rows:
             return
         self.path.unlink(missing_ok=True)
-        for row in start.rows:
+        for row in rows:
             self.log_metrics(row.values, row.step)
         self.save()
-        last = [row for row in start.rows if row.step >= start.step - 1]
+        last = [row for row in rows if row.step >= step - 1]
         self._known = {(row.step, name) for row in last for name in row.values}
 
 
-def rows_before(step: int, position: Mapping[str, Any]) -> list[LoggedRow]:
+def rows_before(step: int, state_dict: Mapping[str, Any]) -> list[LoggedRow]:
     """The rows of an interrupted run that its checkpoint was written after.
 
     Args:
         step: optimizer steps before the checkpoint.
-        position: of the `CsvLog` when it was written.
+        state_dict: of the `CsvLog` when it was written.
 
     Returns:
         The rows of earlier steps, and those that the file had by then: a validation between two
         optimizer steps is logged at the one to come. Empty if there is no file any more.
     """
-    path = Path(position.get("path", ""))
+    path = Path(state_dict.get("path", ""))
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [_parse(row) for row in csv.DictReader(file)]
-    count = position.get("rows", 0)
+    count = state_dict.get("rows", 0)
     return [row for i, row in enumerate(rows) if row and (i < count or row.step < step)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,40 +27,27 @@ class LoggedRow:
     values: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """Where a resumed run goes on.
-
-    Attributes:
-        step: optimizer steps before the checkpoint; the first one that is logged again. If the
-            checkpoint was written during a validation, that is, too, at the step before.
-        rows: what the run logged before, in its order; empty where that is not known.
-        position: what the logger's own `position` was when the checkpoint was written; empty where
-            the run had no such logger.
-    """
-
-    step: int
-    rows: Sequence[LoggedRow] = ()
-    position: Mapping[str, Any] = field(default_factory=dict)
-
-
-class ContinuedLogger(ABC):
+class ResumableLogger(ABC):
     """A logger whose record has every step once, however often the run is interrupted."""
 
     @abstractmethod
-    def position(self) -> dict[str, Any]:
-        """Plain values for a checkpoint, which `continue_from` gets back."""
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
 
     @abstractmethod
-    def continue_from(self, start: Continuation) -> None:
-        """Go on with an interrupted run; called before anything is logged."""
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], step: int, rows: Sequence[LoggedRow]
+    ) -> None:
+        """Continue an interrupted run; called before anything is logged.
 
+        Args:
+            state_dict: of the checkpoint; empty where the run had no such logger.
+            step: optimizer steps before the checkpoint; the first one that is logged again. If the
+                checkpoint was written during a validation, so is the step before.
+            rows: what the run logged before, in its order; empty where that is not known.
+        """
 
-class StepwiseLogger(ABC):
-    """A logger that holds a step back until all of it is logged."""
-
-    @abstractmethod
-    def complete(self, step: int) -> None:
+    def complete(self, step: int) -> None:  # noqa: B027 (most have nothing to do)
         """Nothing more is logged at the steps before this one."""
 
 
@@ -72,7 +59,7 @@ class FigureLogger(ABC):
         """Show one image."""
 
     @abstractmethod
-    def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
+    def log_instances(self, name: str, rows: Sequence[Row], step: int) -> None:
         """Show image, prompt, prediction and annotation of every person."""
 
 
@@ -95,8 +82,3 @@ def figure_loggers(trainer: Trainer) -> list[FigureLogger]:
     if not trainer.is_global_zero:
         return []
     return [logger for logger in trainer.loggers if isinstance(logger, FigureLogger)]
-
-
-def logged_step(trainer: Trainer) -> int:
-    """The step that Lightning logs metrics at: optimizer steps before the present one."""
-    return trainer.fit_loop.epoch_loop._batches_that_stepped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from uniphd.errors import ConfigError
-from uniphd.training.loggers.interface import Continuation, ContinuedLogger, FigureLogger
+from uniphd.training.lightning_internals import forget_from
+from uniphd.training.loggers.interface import FigureLogger, LoggedRow, ResumableLogger
 from uniphd.visualization.contact_sheet import Row, contact_sheet
 
 
-class TensorBoardLog(TensorBoardLogger, ContinuedLogger, FigureLogger):
+class TensorBoardLog(TensorBoardLogger, ResumableLogger, FigureLogger):
     """Lightning's logger with images; people are shown as contact sheets.
 
     Args:
@@ -39,9 +40,9 @@ class TensorBoardLog(TensorBoardLogger, ContinuedLogger, FigureLogger):
         pixels = np.asarray(image.convert("RGB"))
         self.experiment.add_image(name, pixels, step, dataformats="HWC")
 
-    def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
+    def log_instances(self, name: str, rows: Sequence[Row], step: int) -> None:
         """Show a contact sheet."""
-        self.log_figure(name, contact_sheet(people), step)
+        self.log_figure(name, contact_sheet(rows), step)
 
     @rank_zero_only
     def save(self) -> None:
@@ -51,17 +52,19 @@ class TensorBoardLog(TensorBoardLogger, ContinuedLogger, FigureLogger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: `run.json` has them."""
 
-    def position(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Nothing: the folder says it all."""
         return {}
 
-    def continue_from(self, start: Continuation) -> None:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], step: int, rows: Sequence[LoggedRow]
+    ) -> None:
         """Take back what was logged after the checkpoint; into a new folder, copy what was before.
 
         Event files are never changed: a mark tells TensorBoard from which step on to forget.
         """
         if any(Path(self.log_dir).glob("events.out.tfevents.*")):
-            self._kwargs["purge_step"] = start.step
+            forget_from(self, step)
             return
-        for row in start.rows:
+        for row in rows:
             self.log_metrics(row.values, row.step)

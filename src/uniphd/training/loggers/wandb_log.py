@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import wandb
-from lightning.pytorch.loggers import WandbLogger
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from uniphd.training.loggers.interface import (
-    Continuation,
-    ContinuedLogger,
     FigureLogger,
+    LoggedRow,
     ModelLogger,
-    StepwiseLogger,
+    ResumableLogger,
 )
-from uniphd.training.loggers.wandb_files import last_step
 from uniphd.visualization.contact_sheet import Row, draw_panels
 
 _STEP = "trainer/global_step"  # Lightning's name of the axis
 
 
-class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, FigureLogger, ModelLogger):
-    """Lightning's logger with images and models, and W&B's steps are those of the training.
+class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
+    """Logs metrics, images and models; W&B's steps are those of the training.
 
-    A step is sent as a whole, when it is over. W&B's history cannot be taken back, so a
-    resumed run leaves out what is there already, and sends again what was lost with a killed
-    process. The run ends with the training: a sweep's next one in the same process is another.
+    A step is sent as a whole, when it is over. W&B's history cannot be changed afterwards, so a
+    resumed run leaves out the steps that were sent, and sends the others again. W&B knows them of
+    an online run. Of an offline run, `wandb-<id>.steps` in `save_dir` has a line per step. (W&B's
+    own process writes what it was sent even if the training is killed. If it is killed too, the
+    last steps may be missing from W&B; `metrics.csv` has them.)
+
+    Lightning's `WandbLogger` is not used because the id of its run cannot be set after it is made.
 
     Args:
         project: of W&B.
@@ -47,14 +51,43 @@ class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, FigureLogger, Model
         id: str | None = None,
         **options: Any,
     ) -> None:
-        # Lightning's own `offline` would stay set for the next training in this process.
+        super().__init__()
         mode = "offline" if offline else None
-        super().__init__(project=project, save_dir=save_dir, id=id, mode=mode, **options)
-        del self._wandb_init["anonymous"]  # W&B warns of it in every run, though it is None
+        self._options = dict(project=project, dir=str(save_dir), mode=mode, **options)
+        self._project = project
+        self._id = id
+        self._run: wandb.Run | None = None
         self._folders = [str(Path(save_dir).resolve())]  # of this run, the latest last
         self._first = 0  # step that W&B does not have yet
         self._step = 0  # of what waits
         self._waiting: dict[str, Any] = {}
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> wandb.Run:
+        """W&B's run, which begins when it is first asked for."""
+        if self._run is None:
+            self._run = wandb.init(id=self._id, resume="allow", **self._options)
+            self._run.define_metric(_STEP)
+            self._run.define_metric("*", step_metric=_STEP, step_sync=True)
+        return self._run
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return self._project
+
+    @property
+    def version(self) -> str | None:
+        """The run's id, once there is one."""
+        return self._id if self._run is None else self._run.id
+
+    @rank_zero_only
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Show the configuration."""
+        self.experiment.config.update(params, allow_val_change=True)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -73,9 +106,9 @@ class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, FigureLogger, Model
         self._add({name: wandb.Image(image)}, step)
 
     @rank_zero_only
-    def log_people(self, name: str, people: Sequence[Row], step: int) -> None:
+    def log_instances(self, name: str, rows: Sequence[Row], step: int) -> None:
         """Show a table with a line per person."""
-        self._add({name: people_table(people)}, step)
+        self._add({name: instances_table(rows)}, step)
 
     @rank_zero_only
     def log_model(self, folder: Path, alias: str, metadata: Mapping[str, Any]) -> None:
@@ -84,38 +117,46 @@ class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, FigureLogger, Model
         artifact.add_dir(str(folder))
         self.experiment.log_artifact(artifact, aliases=["latest", alias])
 
-    def position(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The run's id, and the folders that its files are in."""
         return {"id": self.version, "folders": self._folders}
 
-    def continue_from(self, start: Continuation) -> None:
-        """Go on with the same run, unless another id is given, and send what is missing."""
-        if self._id is None or self._id == start.position.get("id"):
-            self._id = self._wandb_init["id"] = start.position.get("id")
-            folders = [*start.position.get("folders", []), *self._folders]
-            self._folders = list(dict.fromkeys(folders))
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], step: int, rows: Sequence[LoggedRow]
+    ) -> None:
+        """Continue the same run, unless another id is given, and send what is missing."""
+        if self._id is None or self._id == state_dict.get("id"):
+            self._id = state_dict.get("id")
+            self._folders = list(dict.fromkeys([*state_dict.get("folders", []), *self._folders]))
         self._first = self._next_step()
-        for row in start.rows:
+        for row in rows:
             self.log_metrics(row.values, row.step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run; a step in which it failed is left to the run that resumes."""
-        if self._experiment is None:
+        """End the run; a step in which it failed is left to the run that resumes.
+
+        A sweep's next training in the same process is another run.
+        """
+        if self._run is None:
             return
         if status == "success":
             self._send()
         self._id = self.version
-        self._experiment.finish(exit_code=0 if status == "success" else 1)
-        self._experiment = None
+        self._run.finish(exit_code=0 if status == "success" else 1)
+        self._run = None
 
     def _next_step(self) -> int:
         """The first step that the run's history does not have."""
-        run = self.experiment  # online, it knows the history
-        if not run.offline:
-            return int(run.starting_step)
-        steps = [last_step(Path(folder), run.id) for folder in self._folders]
-        return 1 + max((step for step in steps if step is not None), default=-1)
+        if not self.experiment.offline:
+            return int(self.experiment.starting_step)
+        paths = [path for folder in self._folders if (path := self._sent_steps(folder)).is_file()]
+        steps = [int(line) for path in paths for line in path.read_text().splitlines()]
+        return 1 + max(steps, default=-1)
+
+    def _sent_steps(self, folder: str) -> Path:
+        """The file of the steps that were sent."""
+        return Path(folder) / f"wandb-{self.experiment.id}.steps"
 
     def _add(self, values: Mapping[str, Any], step: int) -> None:
         if step < self._first:
@@ -126,17 +167,20 @@ class WandbLog(WandbLogger, ContinuedLogger, StepwiseLogger, FigureLogger, Model
         self._waiting.update(values)
 
     def _send(self) -> None:
-        if self._waiting:
-            self.experiment.log({**self._waiting, _STEP: self._step}, step=self._step)
-            self._waiting = {}
+        if not self._waiting:
+            return
+        self.experiment.log({**self._waiting, _STEP: self._step}, step=self._step)
+        self._waiting = {}
+        if self.experiment.offline:
+            with self._sent_steps(self._folders[-1]).open("a") as file:
+                file.write(f"{self._step}\n")
 
 
-def people_table(people: Sequence[Row]) -> wandb.Table:
+def instances_table(rows: Sequence[Row]) -> wandb.Table:
     """A line per person: image, prompt, prediction and annotation with their likeness."""
     images = ["image", "prediction", "annotation"]
     table = wandb.Table(columns=["person", "prompt", *images, "score", "mask IoU", "OKS"])
-    for row in people:
+    for row in rows:
         panels = [wandb.Image(panel) for panel in draw_panels(row)]
-        prompt = row.prompt.describe()
-        table.add_data(row.title, prompt, *panels, row.score, row.iou, row.oks)
+        table.add_data(row.title, row.prompt.describe(), *panels, row.score, row.iou, row.oks)
     return table

@@ -113,7 +113,6 @@ def test_prompts_of_all_kinds_keep_their_places(
 ) -> None:
     """In a mixed batch every prompt is encoded as it is alone."""
     prompts = [kind.sample(someone, Random(n)) for n in range(2) for kind in KINDS.values()]
-    features, positions = torch.randn(len(prompts), 64, 18, 24), torch.randn(1, 64, 18, 24)
     encoder = tiny_network.prompt_encoder
     features = torch.randn(len(prompts), encoder.region_projection.linear.in_features, 18, 24)
     positions = torch.randn(len(prompts), encoder.hidden_dim, 18, 24)

@@ -51,7 +51,7 @@ def test_training_masks_differ_and_stay_about_the_person(someone: AnnotatedPerso
     assert {mask.shape for mask in masks} == {mask_of(someone).shape}
     areas = [float(mask.sum() / mask_of(someone).sum()) for mask in masks]
     assert min(areas) < 0.8  # some are eroded
-    assert max(areas) > 1.2  # some are dilated
+    assert max(areas) > 1.15  # some are dilated
 
 
 @pytest.mark.parametrize("place", [(0, 0), (276, 380), (140, 0), (276, 200)])

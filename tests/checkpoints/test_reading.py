@@ -16,6 +16,7 @@ from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, save_folder
 from uniphd.checkpoints.reading import portable_config, start_from
 from uniphd.config.compose import build_network
 from uniphd.errors import CheckpointError, ConfigError
+from uniphd.keypoints import COCO17
 
 
 @pytest.fixture
@@ -91,6 +92,7 @@ def test_starting_from_a_checkpoint_says_what_fitted(
     caplog.set_level("INFO")
     weights = uniphd.load_model(folder).backbone.state_dict()
     network = nn.ModuleDict({"backbone": nn.Linear(1, 1), "neck": nn.Linear(1, 1)})
+    network.schema = COCO17
     with pytest.raises(CheckpointError, match=r"None of the .* weights of init_from"):
         start_from(network, str(folder))
     name = next(iter(weights))

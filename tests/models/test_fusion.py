@@ -149,7 +149,7 @@ def test_weights_of_the_other_kind_get_no_gradient(kinds: tuple[str, ...]) -> No
     visual, positions = torch.randn(2, 2, 5, CHANNELS)
     fused = fusion(visual, positions, random_prompt(2), kinds_only(*kinds))
     fused.tokens.sum().backward()
-    other = "region" if kinds[0] == "text" else "text"
+    other = "spatial" if kinds[0] == "text" else "text"
     for name, parameter in fusion.named_parameters():
         absent = name.startswith(other) or ".grounding." in name
         assert (parameter.grad is None) == absent, name
@@ -160,7 +160,7 @@ def test_choices_add_parameters_only_where_chosen() -> None:
     assert {name for name, _ in PromptFusion(CHANNELS, 2, True).named_parameters()} == published
     assert published == {
         f"{kind}_attention.{name}"
-        for kind in ("text", "region")
+        for kind in ("text", "spatial")
         for name in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
     }
     encoders = [prompt_encoder(choice).state_dict().keys() for choice in (False, True)]

@@ -83,6 +83,7 @@ def prepare(ckpt: str, overrides: list[str]) -> tuple[UniPHD, ReferringDataModul
         fixed = [f"ckpt={ckpt}", "paths.output_dir=unused", "prompt=text"]
         config = compose("eval", [*overrides, *fixed])
     model, described = load_model_and_config(ckpt)
+    config.keypoints = described.keypoints
     config.data.eval_transform.update(described.preprocessing)
     data: ReferringDataModule = build(config.data, tokenize=build_tokenizer(described.tokenizer))
     data.setup("validate")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from tests.composition import compose_train
+from tests.equality import differences
 from tests.synthetic.conftest import SMALL
 from uniphd.config.compose import build
 from uniphd.data.datamodule import RefHumanDataModule
@@ -45,22 +45,6 @@ def loading(tokenize: Tokenizer, **changes: Any) -> dict[str, Any]:
     return {**settings, **changes}
 
 
-def equal(first: Any, second: Any) -> bool:
-    """Deep equality of batches."""
-    if isinstance(first, Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(equal, first, second))
-    if isinstance(first, Mapping):
-        return first.keys() == second.keys() and all(equal(first[k], second[k]) for k in first)
-    if hasattr(first, "__dataclass_fields__"):
-        return all(
-            equal(getattr(first, name), getattr(second, name))
-            for name in first.__dataclass_fields__
-        )
-    return bool(first == second)
-
-
 @pytest.mark.parametrize(
     ("split", "file"),
     [
@@ -82,9 +66,9 @@ def test_batches_are_those_of_the_files(
             loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         batches = [list(loader) for loader in loaders]
         assert isinstance(batches[0][0], Batch)
-        assert equal(*batches)
+        assert differences(*batches) == []
     for ours, theirs in zip(drawn.val_dataloader(), read.val_dataloader(), strict=True):
-        assert equal(list(ours), list(theirs))
+        assert differences(list(ours), list(theirs)) == []
 
 
 def test_validating_draws_no_training_scenes(tokenize: Tokenizer) -> None:
@@ -109,7 +93,8 @@ def test_loading_processes_see_the_images(tokenize: Tokenizer) -> None:
     workers = SyntheticDataModule(**NUMBERS, **loading(tokenize, num_workers=1))
     for module in (data, workers):
         module.setup("fit")
-    assert equal(list(data.train_dataloader()), list(workers.train_dataloader()))
+    batches = [list(module.train_dataloader()) for module in (data, workers)]
+    assert differences(*batches) == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
+from uniphd.keypoints import COCO17, KeypointSchema
+
 COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 70, 230)}
 
 # A figure in a box of 8 x 16 units: 17 keypoints in COCO's order and a silhouette around them.
@@ -31,7 +33,9 @@ BONES = [(0, 5), (0, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11,
          (12, 14), (14, 16)]  # fmt: skip
 
 
-def write_refhuman(root: Path, people: int = 8, seed: int = 0) -> Path:
+def write_refhuman(
+    root: Path, people: int = 8, seed: int = 0, schema: KeypointSchema = COCO17
+) -> Path:
     """Write `RefHuman_train.json`, `RefHuman_val.json` and their images.
 
     Two people stand in each image, described by colour and side, and each is an image id of its
@@ -42,25 +46,31 @@ def write_refhuman(root: Path, people: int = 8, seed: int = 0) -> Path:
         people: number of people in the training file; the validation file has half as many, at
             least two.
         seed: of everything drawn.
+        schema: which keypoints to annotate.
 
     Returns:
         `root`.
     """
     random = np.random.default_rng(seed)
     (root / "images").mkdir(parents=True, exist_ok=True)
-    write_file(root, "train", people, 1, random)
-    write_file(root, "val", max(2, people // 2), 100_001, random)
+    write_file(root, "train", people, 1, random, schema)
+    write_file(root, "val", max(2, people // 2), 100_001, random, schema)
     return root
 
 
 def write_file(
-    root: Path, name: str, people: int, first_id: int, random: np.random.Generator
+    root: Path,
+    name: str,
+    people: int,
+    first_id: int,
+    random: np.random.Generator,
+    schema: KeypointSchema = COCO17,
 ) -> None:
     """Write one annotation file and its images."""
     images, annotations = [], []
     for number in range(people):
         if number % 2 == 0:
-            image, figures = draw_image(random)
+            image, figures = draw_image(random, schema)
             file_name = f"{name}_{number // 2:03d}.png"
             image.save(root / "images" / file_name)
         figure = figures[number % 2]
@@ -69,11 +79,25 @@ def write_file(
         caption = f"the {figure['colour']} person on the {figure['side']}"
         images.append({"id": entry_id, "file_name": file_name, **size, "caption": caption})
         annotations.append(annotate(figure, entry_id, image.size, number, random))
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
+    content = {"images": images, "annotations": annotations, "categories": [category(schema)]}
     (root / f"RefHuman_{name}.json").write_text(json.dumps(content))
 
 
-def draw_image(random: np.random.Generator) -> tuple[Image.Image, list[dict[str, Any]]]:
+def category(schema: KeypointSchema) -> dict[str, Any]:
+    """The category of people; COCO's keypoints go without saying."""
+    return {"id": 1} if schema == COCO17 else {"id": 1, "keypoints": list(schema.names)}
+
+
+def places(schema: KeypointSchema) -> np.ndarray:
+    """The keypoints in the figure's units, those that COCO lacks around its middle."""
+    coco = dict(zip(COCO17.names, KEYPOINTS.tolist(), strict=True))
+    turns = enumerate(schema.names)
+    return np.array([coco.get(name, (4 + np.cos(k), 7 + 2 * np.sin(k))) for k, name in turns])
+
+
+def draw_image(
+    random: np.random.Generator, schema: KeypointSchema = COCO17
+) -> tuple[Image.Image, list[dict[str, Any]]]:
     """Noise with a figure in the left and one in the right half."""
     width, height = int(random.integers(140, 181)), int(random.integers(100, 141))
     image = Image.fromarray(random.integers(60, 196, (height, width, 3), dtype=np.uint8))
@@ -86,10 +110,11 @@ def draw_image(random: np.random.Generator) -> tuple[Image.Image, list[dict[str,
             [start + random.uniform(0, width / 2 - 8 * unit), random.uniform(0, height - 16 * unit)]
         )
         outline = corner + SILHOUETTE * unit
-        joints = corner + KEYPOINTS * unit
+        joints = corner + places(schema) * unit
+        limbs = corner + KEYPOINTS * unit
         draw.polygon([tuple(point) for point in outline], fill=COLOURS[str(colour)])
         for first, second in BONES:
-            draw.line([tuple(joints[first]), tuple(joints[second])], fill=(255, 255, 255), width=1)
+            draw.line([tuple(limbs[first]), tuple(limbs[second])], fill=(255, 255, 255), width=1)
         figures.append({"side": side, "colour": str(colour), "outline": outline, "joints": joints})
     return image, figures
 
@@ -107,8 +132,8 @@ def annotate(
     polygons = [outline.flatten().tolist()]
     runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     mask = decode(runs)
-    visibility = random.choice([1, 2, 2, 2], size=17)
-    visibility[random.integers(17)] = 0
+    visibility = random.choice([1, 2, 2, 2], size=len(figure["joints"]))
+    visibility[random.integers(len(visibility))] = 0
     joints = np.where(visibility[:, None] > 0, figure["joints"].round(), 0).astype(int)
     low, high = outline.min(0), outline.max(0)
     segmentation = [

@@ -47,6 +47,18 @@ def test_a_folder_gives_the_same_network(folder: Path) -> None:
         torch.testing.assert_close(loaded[name], value)
 
 
+def test_a_folder_that_says_no_keypoint_set_is_of_coco(folder: Path) -> None:
+    model = json.loads((folder / "config.json").read_text())["model"]
+    assert model.pop("keypoints") == "coco"
+    for part in ("query_selection", "decoder"):
+        assert model[part].pop("num_keypoints") == len(COCO17)
+    edit(folder, model=model)
+    assert uniphd.load_model(folder).schema is COCO17
+    edit(folder, model={**model, "keypoints": "crowdpose"})
+    with pytest.raises(ConfigError, match="num_keypoints is 17, but the keypoint set crowdpose"):
+        uniphd.load_model(folder)
+
+
 @pytest.fixture
 def run_checkpoint(tmp_path: Path) -> Path:
     """What uniphd-train stores of the smallest network, without the optimizer."""

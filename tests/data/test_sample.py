@@ -27,6 +27,7 @@ from uniphd.data.sample import (
     resize,
     resized_size,
 )
+from uniphd.keypoints import COCO17
 
 sides = st.integers(1, 2000)
 
@@ -104,6 +105,15 @@ def test_two_flips_are_none(annotated: AnnotatedImage) -> None:
     assert again.image.tobytes() == annotated.image.tobytes()
     for name in ("box", "keypoints", "visibility", "scribbles", "mask"):
         assert torch.equal(getattr(only(again), name), getattr(only(annotated), name)), name
+
+
+def test_a_flip_exchanges_the_pairs_of_the_set() -> None:
+    points = np.stack([np.arange(17), np.arange(17)], axis=1)
+    pair = replace(COCO17, name="one pair", flip_pairs=(("nose", "right_ankle"),))
+    annotated = image_with(points, 30, 40)
+    person = replace(only(annotated), schema=pair)
+    flipped = only(flip(replace(annotated, people=(person,))))
+    assert flipped.keypoints[:, 1].tolist() == [16, *range(1, 16), 0]
 
 
 def test_a_flip_takes_the_visibility_along() -> None:

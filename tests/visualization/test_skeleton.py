@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uniphd.keypoints import COCO17
+from uniphd.keypoints import COCO17, CROWDPOSE14
 from uniphd.visualization.canvas import CENTRE, LEFT, RIGHT
 from uniphd.visualization.skeleton import draw_skeleton, line_width
 
@@ -61,6 +61,15 @@ def test_bone_has_the_colour_of_its_side(image, keypoints, ends, color) -> None:
     keypoints[first], keypoints[second] = (40, 80), (160, 80)
     result = draw_skeleton(image, keypoints, only(*ends))
     assert result.getpixel((100, 80)) == color
+
+
+def test_another_set_is_drawn_with_its_own_bones(image) -> None:
+    keypoints = np.full((len(CROWDPOSE14), 2), 5.0)
+    ends = [CROWDPOSE14.names.index(name) for name in ("top_head", "neck")]
+    keypoints[ends] = (40, 80), (160, 80)
+    visible = np.isin(np.arange(len(CROWDPOSE14)), ends)
+    result = draw_skeleton(image, keypoints, visible, CROWDPOSE14)
+    assert result.getpixel((100, 80)) == CENTRE
 
 
 def test_bone_needs_both_ends(image, keypoints) -> None:

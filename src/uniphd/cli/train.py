@@ -34,6 +34,7 @@ from uniphd.config.resume import checkpoint_to_resume, full_disk_is_an_error, re
 from uniphd.config.sweeps import refuse_relaunch, sweep_result
 from uniphd.data.loaders import ReferringDataModule
 from uniphd.errors import ConfigError
+from uniphd.keypoints import keypoint_schema
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.compilation import compile_parts
@@ -55,6 +56,7 @@ def train(config: DictConfig) -> dict[str, float]:
     Returns:
         The last logged value of every metric.
     """
+    keypoint_schema(config.keypoints)  # an unknown one leaves sizes that cannot be filled in
     require_values(config)
     refuse_impossible(config)
     tokenize = build_tokenizer(resolved(config.tokenizer))

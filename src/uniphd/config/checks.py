@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from uniphd.errors import ConfigError
+from uniphd.keypoints import keypoint_schema
 from uniphd.losses.criterion import MASK_LOSSES
 from uniphd.metrics.evaluator import METRICS
 from uniphd.models.channel_mapper import NORM_GROUPS
@@ -168,6 +169,11 @@ def _check_metrics(config: DictConfig) -> None:
             raise ConfigError(
                 f"{key}={name} is never logged in this run, which validates "
                 f"{', '.join(config.data.val_prompts)}; the nearest is {near[0]}."
+            )
+        if "PCKh" in name and keypoint_schema(config.keypoints).head_pair is None:
+            raise ConfigError(
+                f"{key}={name} is undefined for keypoints={config.keypoints}, which have no head's "
+                f"size; give {key}=val/mean/pose_AP."
             )
         _check_trained(key, name, config.loss.weights)
 

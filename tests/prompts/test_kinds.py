@@ -114,7 +114,7 @@ def test_prompts_of_all_kinds_keep_their_places(
     """In a mixed batch every prompt is encoded as it is alone."""
     prompts = [kind.sample(someone, Random(n)) for n in range(2) for kind in KINDS.values()]
     encoder = tiny_network.prompt_encoder
-    features = torch.randn(len(prompts), encoder.region_projection.linear.in_features, 18, 24)
+    features = torch.randn(len(prompts), encoder.spatial_projection.linear.in_features, 18, 24)
     positions = torch.randn(len(prompts), encoder.hidden_dim, 18, 24)
     with torch.no_grad():
         together = encoder(batch_prompts(prompts, HashTokenizer()), features, positions, (288, 384))

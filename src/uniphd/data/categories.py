@@ -8,8 +8,7 @@ from typing import Any
 from uniphd.data.validation import shown
 from uniphd.errors import AnnotationError
 from uniphd.keypoints import SCHEMAS, KeypointSchema
-
-_PERSON = 1  # the id of RefHuman's and COCO's category of people
+from uniphd.structures import PERSON
 
 
 def keypoint_order(content: Mapping[str, Any], schema: KeypointSchema, file: str) -> list[int]:
@@ -47,7 +46,7 @@ def keypoint_order(content: Mapping[str, Any], schema: KeypointSchema, file: str
 def _names(categories: Any, file: str) -> list[str]:
     """The keypoints' names in the category of people; none where they are not given."""
     for category in categories if isinstance(categories, list) else []:
-        if isinstance(category, dict) and category.get("id") == _PERSON:
+        if isinstance(category, dict) and category.get("id") == PERSON:
             names = category.get("keypoints") or []
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise AnnotationError(

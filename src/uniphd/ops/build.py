@@ -20,7 +20,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from uniphd.ops.errors import NativeOpsError
 from uniphd.ops.plan import BuildPlan, find_cached, make_plan
@@ -87,22 +90,16 @@ def _make_cache(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path, timeout: float) -> Iterator[None]:
-    import fcntl  # not on Windows, where the compiler check has refused before
-
-    deadline = time.monotonic() + timeout
-    with path.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise NativeOpsError(
-                        f"another process has been compiling for {timeout:.0f} s (lock {path})"
-                    ) from None
-                time.sleep(0.1)
-            except OSError:  # a file system without locks: both compile, the first rename wins
-                break
+    held: AbstractContextManager[object]
+    try:
+        held = FileLock(path, timeout=timeout, poll_interval=0.1).acquire()
+    except Timeout:
+        raise NativeOpsError(
+            f"another process has been compiling for {timeout:.0f} s (lock {path})"
+        ) from None
+    except NotImplementedError:  # a file system without locks: both compile, the first rename wins
+        held = contextlib.nullcontext()
+    with held:
         yield
 
 

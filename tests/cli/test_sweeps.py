@@ -31,7 +31,7 @@ def names(group: str) -> list[str]:
 
 
 ROOT = "++data.root=unused"
-SMOKE = "trainer=smoke"
+SMOKE = "debug=smoke"
 SIZED_GROUPS = ("data", "optim", "grounding")
 
 
@@ -44,12 +44,12 @@ def assert_small(config: DictConfig) -> None:
     assert config.trainer.limit_val_batches <= 4
     assert config.trainer.accelerator == "cpu"
     scheduler = config.optim.scheduler or {}
-    assert scheduler.get("warmup_steps", 0) < steps, "add a file to configs/limits/optim/"
+    assert scheduler.get("warmup_steps", 0) < steps, "add a file to configs/debug/sizes/optim/"
     if config.grounding is not None:
-        assert config.grounding.warmup_steps < steps, "add a file to configs/limits/grounding/"
+        assert config.grounding.warmup_steps < steps, "add a file to configs/debug/sizes/grounding/"
     sizes = ("train_scenes", "val_scenes", "limit_people", "limit_val_people")
     given = [config.data[key] for key in sizes if key in config.data]
-    assert given, "add a file to configs/limits/data/"
+    assert given, "add a file to configs/debug/sizes/data/"
     assert max(given) <= 64
 
 

@@ -22,7 +22,7 @@ STOPPING = "callbacks=[default,early_stopping]"
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_are_possible(experiment: str, tmp_path: Path) -> None:
-    for extra in ((), ("trainer=smoke", STOPPING)):
+    for extra in ((), ("debug=smoke", STOPPING)):
         given = (f"experiment={experiment}", "++data.root=unused", *extra)
         refuse_impossible(compose_train(tmp_path, *given))
 

@@ -46,7 +46,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The panels of every image, in place of the images."""
     panels: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "uniphd.training.callbacks.curves.draw_curves", lambda curves, _: panels.append(curves)
+        "uniphd.training.callbacks.curves.plot_curves", lambda curves, _: panels.append(curves)
     )
     return panels
 

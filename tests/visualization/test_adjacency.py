@@ -8,7 +8,7 @@ import torch
 
 from uniphd.keypoints import COCO17
 from uniphd.models.uniphd import UniPHD
-from uniphd.visualization.adjacency import adjacency_matrices, draw_adjacency, mean_by_relation
+from uniphd.visualization.adjacency import adjacency_matrices, mean_by_relation, plot_adjacency
 
 
 def test_one_matrix_per_layer(tiny_network: UniPHD) -> None:
@@ -22,7 +22,7 @@ def test_one_matrix_per_layer(tiny_network: UniPHD) -> None:
 def test_the_map_is_the_mean_over_heads_with_names() -> None:
     matrix = torch.randn(4, 18, 18, generator=torch.Generator().manual_seed(0))
     matrix.diagonal(dim1=1, dim2=2).add_(8)  # as after a local start
-    axes = draw_adjacency(matrix, COCO17, "title").axes[0]
+    axes = plot_adjacency(matrix, COCO17, "title").axes[0]
     shown = np.asarray(axes.images[0].get_array())
     np.testing.assert_allclose(shown, matrix.mean(0).numpy(), rtol=1e-6)
     low, high = axes.images[0].get_clim()

@@ -14,8 +14,8 @@ from uniphd.structures import Batch
 from uniphd.visualization.attention import (
     LEVEL_COLORS,
     Samples,
-    draw_samples,
     record_attention,
+    render_samples,
     samples_of,
     slot_names,
 )
@@ -94,7 +94,7 @@ def test_discs_stand_at_their_samples_in_the_colour_of_their_level() -> None:
         weights=np.array([0.9, 0.1]),
         levels=np.array([0, 2]),
     )
-    rendered = draw_samples(image, [samples], (400, 500))
+    rendered = render_samples(image, [samples], (400, 500))
     assert rendered.size == (500, 400)
     assert rendered.getpixel((100, 200)) == LEVEL_COLORS[0]
     assert rendered.getpixel((250, 80)) == LEVEL_COLORS[2]

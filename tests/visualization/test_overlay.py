@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from uniphd.visualization.canvas import MASK
-from uniphd.visualization.overlay import draw_mask
+from uniphd.visualization.overlay import render_mask
 
 GREY = (128, 128, 128)
 
@@ -26,18 +26,18 @@ def mask() -> np.ndarray:
 
 
 def test_pixels_outside_the_mask_are_unchanged(image, mask) -> None:
-    result = np.asarray(draw_mask(image, mask))
+    result = np.asarray(render_mask(image, mask))
     np.testing.assert_array_equal(result[~mask], np.asarray(image)[~mask])
 
 
 def test_inside_is_the_blend_of_image_and_colour(image, mask) -> None:
-    result = np.asarray(draw_mask(image, mask, color=(10, 200, 30), opacity=0.25, contour=0))
+    result = np.asarray(render_mask(image, mask, color=(10, 200, 30), opacity=0.25, contour=0))
     blend = 0.75 * np.asarray(image, float) + 0.25 * np.array((10, 200, 30))
     assert np.abs(result[mask] - blend[mask]).max() <= 1.5
 
 
 def test_contour_is_solid_and_as_wide_as_asked(image, mask) -> None:
-    result = np.asarray(draw_mask(image, mask, contour=3))
+    result = np.asarray(render_mask(image, mask, contour=3))
     solid = (result == MASK).all(axis=2)
     inner = np.zeros_like(mask)
     inner[33:77, 43:97] = True
@@ -46,15 +46,15 @@ def test_contour_is_solid_and_as_wide_as_asked(image, mask) -> None:
 
 
 def test_full_mask_has_no_contour_along_the_border(image) -> None:
-    result = draw_mask(image, np.ones((120, 160), bool), opacity=0.0, contour=2)
+    result = render_mask(image, np.ones((120, 160), bool), opacity=0.0, contour=2)
     np.testing.assert_array_equal(np.asarray(result), np.asarray(image))
 
 
 def test_empty_mask_changes_nothing(image) -> None:
-    result = draw_mask(image, np.zeros((120, 160), bool))
+    result = render_mask(image, np.zeros((120, 160), bool))
     np.testing.assert_array_equal(np.asarray(result), np.asarray(image))
 
 
 def test_image_of_one_pixel() -> None:
     image = Image.new("RGB", (1, 1), GREY)
-    assert draw_mask(image, np.ones((1, 1), bool)).size == (1, 1)
+    assert render_mask(image, np.ones((1, 1), bool)).size == (1, 1)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from uniphd.keypoints import COCO17, CROWDPOSE14
 from uniphd.visualization.canvas import CENTRE, LEFT, RIGHT
-from uniphd.visualization.skeleton import draw_skeleton, line_width
+from uniphd.visualization.skeleton import line_width, render_skeleton
 
 GREY = (128, 128, 128)
 
@@ -37,7 +37,7 @@ def changed(image: Image.Image, result: Image.Image) -> np.ndarray:
     ("name", "color"), [("left_wrist", LEFT), ("right_knee", RIGHT), ("nose", CENTRE)]
 )
 def test_joint_has_the_colour_of_its_side(image, keypoints, name, color) -> None:
-    result = draw_skeleton(image, keypoints, only(name))
+    result = render_skeleton(image, keypoints, only(name))
     x, y = keypoints[COCO17.names.index(name)]
     assert result.getpixel((int(x), int(y))) == color
     rows, columns = np.nonzero(changed(image, result))
@@ -45,7 +45,7 @@ def test_joint_has_the_colour_of_its_side(image, keypoints, name, color) -> None
 
 
 def test_nothing_visible_changes_nothing(image, keypoints) -> None:
-    assert not changed(image, draw_skeleton(image, keypoints, np.zeros(17, bool))).any()
+    assert not changed(image, render_skeleton(image, keypoints, np.zeros(17, bool))).any()
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_nothing_visible_changes_nothing(image, keypoints) -> None:
 def test_bone_has_the_colour_of_its_side(image, keypoints, ends, color) -> None:
     first, second = (COCO17.names.index(name) for name in ends)
     keypoints[first], keypoints[second] = (40, 80), (160, 80)
-    result = draw_skeleton(image, keypoints, only(*ends))
+    result = render_skeleton(image, keypoints, only(*ends))
     assert result.getpixel((100, 80)) == color
 
 
@@ -74,7 +74,7 @@ def test_another_set_is_drawn_with_its_own_bones(image) -> None:
 
 def test_bone_needs_both_ends(image, keypoints) -> None:
     keypoints[11], keypoints[13] = (40, 80), (160, 80)
-    result = draw_skeleton(image, keypoints, only("left_hip"))
+    result = render_skeleton(image, keypoints, only("left_hip"))
     assert result.getpixel((100, 80)) == GREY
 
 
@@ -88,16 +88,16 @@ def test_line_width_grows_with_the_person(keypoints) -> None:
 def test_points_outside_or_not_finite_do_no_harm(image, keypoints) -> None:
     keypoints[5], keypoints[6], keypoints[7] = (np.nan, 3), (-1e4, 1e4), (np.inf, 0)
     visible = only("left_shoulder", "right_shoulder", "left_elbow")
-    assert not changed(image, draw_skeleton(image, keypoints, visible)).any()
+    assert not changed(image, render_skeleton(image, keypoints, visible)).any()
 
 
 def test_input_is_left_alone(image, keypoints) -> None:
     before = image.copy()
-    draw_skeleton(image, keypoints, np.ones(17, bool))
+    render_skeleton(image, keypoints, np.ones(17, bool))
     assert not changed(before, image).any()
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
 def test_any_image_becomes_rgb(keypoints, mode) -> None:
-    result = draw_skeleton(Image.new(mode, (1, 1)), keypoints, np.ones(17, bool))
+    result = render_skeleton(Image.new(mode, (1, 1)), keypoints, np.ones(17, bool))
     assert (result.mode, result.size) == ("RGB", (1, 1))

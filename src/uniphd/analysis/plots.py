@@ -15,7 +15,7 @@ _MAX_SETTINGS = 3  # in the legend, behind the run's name
 _LINE = 0.2  # inches of height per line of the legend
 
 
-def draw_metrics(runs: Sequence[Run], table: Table, folder: Path) -> list[Path]:
+def plot_metrics(runs: Sequence[Run], table: Table, folder: Path) -> list[Path]:
     """Save `<metric>.png` for every metric of the table; a run has one colour everywhere.
 
     Args:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from uniphd.analysis.plots import draw_metrics
+from uniphd.analysis.plots import plot_metrics
 from uniphd.analysis.published import published_models
 from uniphd.analysis.run_log import RunError
 from uniphd.analysis.runs import Run, find_runs, read_run
@@ -75,7 +75,7 @@ def _report(options: argparse.Namespace) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "report.md").write_text(markdown, encoding="utf-8")
         (options.out / "report.csv").write_text(to_csv(table), encoding="utf-8")
-        draw_metrics(runs, table, options.out)
+        plot_metrics(runs, table, options.out)
     except OSError as error:
         raise RunError(f"cannot write to {options.out}: {error.strerror}") from error
     print(markdown)

@@ -26,7 +26,7 @@ from uniphd.prompts.base import Prompt, Tokenize
 from uniphd.prompts.points import PointsBlock, pad_points
 from uniphd.structures import Size
 from uniphd.visualization.canvas import PROMPT
-from uniphd.visualization.overlay import draw_mask
+from uniphd.visualization.overlay import render_mask
 
 if TYPE_CHECKING:
     from uniphd.data.sample import AnnotatedPerson
@@ -106,7 +106,7 @@ class MaskPrompt(Prompt):
 
     def render(self, image: Image.Image) -> Image.Image:
         """The mask, tinted."""
-        return draw_mask(image, self.mask.numpy(), color=PROMPT)
+        return render_mask(image, self.mask.numpy(), color=PROMPT)
 
     def to_json(self) -> dict[str, Any]:
         """{"size": [h, w], "counts": COCO's compressed run lengths}."""

@@ -29,7 +29,7 @@ def adjacency_matrices(model: UniPHD) -> list[Tensor]:
     return [matrix.detach().float().cpu() for matrix in learned if matrix is not None]
 
 
-def draw_adjacency(matrix: Tensor, schema: KeypointSchema, title: str = "") -> Figure:
+def plot_adjacency(matrix: Tensor, schema: KeypointSchema, title: str = "") -> Figure:
     """Heat map of one layer's matrix, the mean over its heads, with the keypoints' names.
 
     The colours span the pairs of different slots: after `attention_start=local` the diagonal is far
@@ -58,9 +58,9 @@ def draw_adjacency(matrix: Tensor, schema: KeypointSchema, title: str = "") -> F
 
 
 def adjacency_image(matrix: Tensor, schema: KeypointSchema, title: str = "") -> Image.Image:
-    """The heat map of `draw_adjacency` as an RGB image."""
+    """The heat map of `plot_adjacency` as an RGB image."""
     file = BytesIO()
-    draw_adjacency(matrix, schema, title).savefig(file, format="png", dpi=100)
+    plot_adjacency(matrix, schema, title).savefig(file, format="png", dpi=100)
     return Image.open(file).convert("RGB")
 
 

@@ -127,7 +127,7 @@ def samples_of(layer: LayerAttention, batch: Batch, row: int, query: int, slot: 
     )
 
 
-def draw_samples(image: Image.Image, samples: Sequence[Samples], panel: Size) -> Image.Image:
+def render_samples(image: Image.Image, samples: Sequence[Samples], panel: Size) -> Image.Image:
     """The image, darkened, with a disc per sample; its area tells the weight.
 
     Colours tell the level (`LEVEL_COLORS`), a white ring marks the point that a slot looks around.

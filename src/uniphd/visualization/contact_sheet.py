@@ -23,7 +23,7 @@ from uniphd.visualization.panels import (
 from uniphd.visualization.text import load_font
 from uniphd.visualization.viewport import around
 
-__all__ = ["Body", "Row", "contact_sheet", "draw_panels"]
+__all__ = ["Body", "Row", "contact_sheet", "render_panels"]
 
 _IMAGE: Size = (360, 480)  # of the panel that shows the whole image
 _PERSON: Size = (360, 360)  # of the panels that enlarge the person
@@ -111,7 +111,7 @@ def contact_sheet(rows: Sequence[Row], *, columns: int = 1) -> Image.Image:
     return sheet
 
 
-def draw_panels(row: Row) -> tuple[Image.Image, Image.Image, Image.Image]:
+def render_panels(row: Row) -> tuple[Image.Image, Image.Image, Image.Image]:
     """The image with its prompt, the prediction and the annotation of a row."""
     truth = (row.annotation.keypoints, row.annotation.visible)
     region = around([row.prediction.mask, row.annotation.mask], truth, _PERSON)
@@ -124,7 +124,7 @@ def draw_panels(row: Row) -> tuple[Image.Image, Image.Image, Image.Image]:
 
 def _draw_row(row: Row) -> Image.Image:
     """The three panels of a row and their captions."""
-    rendered, prediction, annotation = draw_panels(row)
+    rendered, prediction, annotation = render_panels(row)
     columns = (
         (rendered, row.prompt.describe(), row.title),
         (prediction, _describe_scores(row), ""),

@@ -12,7 +12,7 @@ Curves: TypeAlias = Mapping[str, Sequence[tuple[int, float]]]
 """Points (step, value) by the name of the curve."""
 
 
-def draw_curves(panels: Mapping[str, Curves], path: Path) -> None:
+def plot_curves(panels: Mapping[str, Curves], path: Path) -> None:
     """Save one panel per entry, in a row.
 
     Args:

@@ -14,7 +14,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 """(H, W) bool, True on the person."""
 
 
-def draw_mask(
+def render_mask(
     image: Image.Image,
     mask: Mask,
     *,

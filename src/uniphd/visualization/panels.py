@@ -10,8 +10,8 @@ from uniphd.keypoints import COCO17, KeypointSchema
 from uniphd.prompts import Prompt
 from uniphd.structures import Size
 from uniphd.visualization.canvas import OUTLINE, WHITE, Color, Pen, paint
-from uniphd.visualization.overlay import Mask, draw_mask
-from uniphd.visualization.skeleton import Flags, Keypoints, draw_skeleton
+from uniphd.visualization.overlay import Mask, render_mask
+from uniphd.visualization.skeleton import Flags, Keypoints, render_skeleton
 from uniphd.visualization.text import draw_lines, line_height, load_font, wrap_text
 from uniphd.visualization.viewport import View, whole
 
@@ -55,9 +55,9 @@ def image_panel(image: Image.Image, prompt: Prompt, region: View, size: Size) ->
 def body_panel(image: Image.Image, body: Body, region: View, size: Size) -> Image.Image:
     """The region of the image with the body's mask and skeleton."""
     view = replace(region, scale=region.scale * _SUPERSAMPLING)
-    rendered = draw_mask(view.crop(image), view.crop_mask(body.mask), contour=2 * _SUPERSAMPLING)
+    rendered = render_mask(view.crop(image), view.crop_mask(body.mask), contour=2 * _SUPERSAMPLING)
     points = view.map_points(body.keypoints)
-    rendered = draw_skeleton(rendered, points, body.visible, body.schema)
+    rendered = render_skeleton(rendered, points, body.visible, body.schema)
     return _centred(rendered.reduce(_SUPERSAMPLING), size)
 
 

@@ -35,7 +35,7 @@ def line_width(keypoints: Keypoints, visible: Flags) -> float:
     return float(np.clip(_WIDTH_PER_EXTENT * extent, _MIN_WIDTH, _MAX_WIDTH))
 
 
-def draw_skeleton(
+def render_skeleton(
     image: Image.Image, keypoints: Keypoints, visible: Flags, schema: KeypointSchema = COCO17
 ) -> Image.Image:
     """RGB copy of `image` with the skeleton on it.

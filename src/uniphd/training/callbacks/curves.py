@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from uniphd.analysis.run_log import read_metrics
 from uniphd.training.loggers.csv_log import CsvLog
-from uniphd.visualization.curves import Curves, draw_curves
+from uniphd.visualization.curves import Curves, plot_curves
 
 
 class TrainingCurves(Callback):
@@ -41,7 +41,7 @@ class TrainingCurves(Callback):
             return
         logs[0].save()
         if logs[0].path.is_file():  # nothing may be logged yet
-            draw_curves(self._panels(read_metrics(logs[0].path)), self.path)
+            plot_curves(self._panels(read_metrics(logs[0].path)), self.path)
 
     def _panels(self, points: Curves) -> dict[str, Curves]:
         """Curves by the title of their panel; a panel without curves is left out."""

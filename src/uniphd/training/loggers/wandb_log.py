@@ -19,7 +19,7 @@ from uniphd.training.loggers.interface import (
     ModelLogger,
     ResumableLogger,
 )
-from uniphd.visualization.contact_sheet import Row, draw_panels
+from uniphd.visualization.contact_sheet import Row, render_panels
 
 _STEP = "trainer/global_step"  # Lightning's name of the axis
 
@@ -181,6 +181,6 @@ def instances_table(rows: Sequence[Row]) -> wandb.Table:
     images = ["image", "prediction", "annotation"]
     table = wandb.Table(columns=["person", "prompt", *images, "score", "mask IoU", "OKS"])
     for row in rows:
-        panels = [wandb.Image(panel) for panel in draw_panels(row)]
+        panels = [wandb.Image(panel) for panel in render_panels(row)]
         table.add_data(row.title, row.prompt.describe(), *panels, row.score, row.iou, row.oks)
     return table

@@ -68,7 +68,7 @@ def test_another_set_is_drawn_with_its_own_bones(image) -> None:
     ends = [CROWDPOSE14.names.index(name) for name in ("top_head", "neck")]
     keypoints[ends] = (40, 80), (160, 80)
     visible = np.isin(np.arange(len(CROWDPOSE14)), ends)
-    result = draw_skeleton(image, keypoints, visible, CROWDPOSE14)
+    result = render_skeleton(image, keypoints, visible, CROWDPOSE14)
     assert result.getpixel((100, 80)) == CENTRE
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uniphd.errors import ConfigError
+from uniphd.keypoints import COCO17
 from uniphd.structures import Size
 from uniphd.synthetic.background import render_background
 from uniphd.synthetic.captions import Caption, write_captions, write_pair_captions
@@ -27,7 +28,10 @@ _LEAST_PIXELS = 60  # in an image of _REFERENCE pixels, as all numbers of pixels
 _REFERENCE = 128 * 128
 # Share and pixels of a garment that must show before a caption may mention it.
 _GARMENTS = {"shirt": (0.35, 22), "bottom": (0.35, 22), "hat": (0.6, 10), "hair": (0.5, 9)}
-_ARMS, _LEGS = slice(7, 11), slice(13, 17)  # keypoints: elbows and wrists, knees and ankles
+_ARMS, _LEGS = (
+    [COCO17.names.index(f"{side}_{joint}") for joint in joints for side in ("left", "right")]
+    for joints in (("elbow", "wrist"), ("knee", "ankle"))
+)
 
 
 @dataclass(frozen=True)

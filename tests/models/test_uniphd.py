@@ -18,7 +18,9 @@ from uniphd.models.outputs import Predictions
 from uniphd.models.tokenizer import HashTokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import (
+    KINDS,
     BoxPrompt,
+    MaskPrompt,
     PointPrompt,
     Prompt,
     PromptBatch,
@@ -28,12 +30,13 @@ from uniphd.prompts import (
 )
 from uniphd.structures import Target
 
-SIZES = ((64, 96), (80, 60), (48, 48), (80, 96))
+SIZES = ((64, 96), (80, 60), (48, 48), (80, 96), (64, 80))
 PROMPTS: tuple[Prompt, ...] = (
     TextPrompt("the girl on the left with a red hat"),
     PointPrompt(torch.tensor([20.0, 30.0])),
     ScribblePrompt(torch.rand(12, 2, generator=torch.Generator().manual_seed(0)) * 40),
     BoxPrompt(torch.tensor([5.0, 6.0, 60.0, 70.0])),
+    MaskPrompt(torch.ones(64, 80).triu(9).bool()),
 )
 
 
@@ -71,10 +74,10 @@ def test_shapes(tiny_network: UniPHD) -> None:
     assert masks.shape == (4, 3, 80, 96)
 
 
-@pytest.mark.parametrize("index", range(4), ids=["text", "point", "scribble", "box"])
+@pytest.mark.parametrize("index", range(5), ids=list(KINDS))
 def test_a_mixed_batch_answers_as_each_image_alone(tiny_network: UniPHD, index: int) -> None:
-    mixed, alone = predict(tiny_network, 3, 1, 0, 2), predict(tiny_network, index)
-    row = (3, 1, 0, 2).index(index)
+    mixed, alone = predict(tiny_network, 3, 1, 4, 0, 2), predict(tiny_network, index)
+    row = (3, 1, 4, 0, 2).index(index)
     for name in ("logits", "boxes", "keypoints", "visibility_logits"):
         ours, expected = getattr(mixed.final, name)[row], getattr(alone.final, name)[0]
         torch.testing.assert_close(ours, expected, atol=2e-5, rtol=0, msg=name)
@@ -107,10 +110,10 @@ def test_every_parameter_gets_a_gradient(tiny_network: UniPHD) -> None:
         for parameter in tiny_network.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.add_(noise, alpha=0.02)
-    predictions = tiny_network.train()(*network_inputs(0, 1, 2, 3), batch(0, 1, 2, 3))
+    predictions = tiny_network.train()(*network_inputs(*range(5)), batch(*range(5)))
     targets = [person(size) for size in SIZES]
     criterion = SetCriterion(HungarianMatcher())
-    criterion(predictions, targets, tiny_network.mask_head, 4.0).total.backward()
+    criterion(predictions, targets, tiny_network.mask_head, 5.0).total.backward()
     # A softmax over a single point's or the queries' keys does not depend on the keys' bias.
     without = [
         name
@@ -162,7 +165,7 @@ def person(size: tuple[int, int]) -> Target:
     )
 
 
-@pytest.mark.parametrize("index", [1, 2, 3], ids=["point", "scribble", "box"])
+@pytest.mark.parametrize("index", range(1, 5), ids=list(KINDS)[1:])
 def test_nothing_is_read_back_from_the_device(tiny_network: UniPHD, index: int) -> None:
     """On a GPU every such read would wait for all the work before it."""
     images, prompts = network_inputs(index), batch(index)  # made on the CPU, and checked there

@@ -139,7 +139,7 @@ def test_a_kind_from_outside_needs_its_file_and_its_name(
     drawn = [sampler(someone, Random(number)) for number in range(8)]
     assert Counter(prompt.kind for prompt in drawn).keys() == {"text", "ellipse"}
     fixed = FixedPrompt(ELLIPSE)
-    assert fixed.kind == "ellipse"
+    assert fixed.kind == ELLIPSE  # by which it is found again
     assert isinstance(fixed(someone, Random(0)), EllipsePrompt)
     assert "ellipse" not in KINDS
     batch = batch_prompts(drawn, HashTokenizer())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from uniphd.prompts import BoxPrompt, PointPrompt, ScribblePrompt, TextPrompt
+from uniphd.prompts import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt, TextPrompt
 from uniphd.visualization.canvas import LEFT, MASK, PROMPT, RIGHT
 from uniphd.visualization.contact_sheet import Body, Row, contact_sheet
 
@@ -18,6 +18,7 @@ PROMPTS = {
     "point": PointPrompt(torch.tensor([150.0, 100.0])),
     "scribble": ScribblePrompt(torch.tensor([[140.0, 80.0], [150.0, 100.0], [160.0, 140.0]])),
     "box": BoxPrompt(torch.tensor([120.0, 50.0, 180.0, 170.0])),
+    "mask": MaskPrompt(torch.nn.functional.pad(torch.ones(90, 40).bool(), (130, 130, 60, 50))),
 }
 IMAGE, PREDICTION = slice(28, 508), slice(520, 880)  # columns of the first two panels
 PANEL_ROWS = slice(52, 412)
@@ -61,7 +62,7 @@ def test_prediction_and_prompt_are_drawn_in_their_panels(row, body) -> None:
     assert max(count(annotation, color) for color in (MASK, LEFT, RIGHT)) == 0
 
 
-@pytest.mark.parametrize("kind", ["point", "scribble", "box"])
+@pytest.mark.parametrize("kind", ["point", "scribble", "box", "mask"])
 def test_drawn_prompts_appear_on_the_image(row, kind) -> None:
     sheet = contact_sheet([dataclasses.replace(row, prompt=PROMPTS[kind])])
     assert count(pixels(sheet, IMAGE), PROMPT) > 50

@@ -39,7 +39,7 @@ class FixedPrompt:
         kind: its name, or the dotted path of its class; see `find_kind`.
 
     Attributes:
-        kind: its name.
+        kind: as it was given; metrics and images call it so.
         kinds: this one.
 
     Raises:
@@ -48,7 +48,7 @@ class FixedPrompt:
 
     def __init__(self, kind: str) -> None:
         self._kind = find_kind(kind)
-        self.kind = self._kind.kind
+        self.kind = kind
         self.kinds: tuple[str, ...] = (self.kind,)
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:

@@ -58,7 +58,6 @@ IMPOSSIBLE = {
     ("monitor=${optimized}",): r"monitor cannot be filled in",
     ("loss=no_pose",): r"pose_AP measures what no loss trains.* give monitor=val/mean/mask_AP",
     (SYNTHETIC, "loss=no_mask"): r"referring_acc measures.* give monitor=val/mean/pose_AP",
-    ("compile=fast",): r"compile=fast is no mode.*default",
 }
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests.composition import TINY, compose_train
 from uniphd.config.compose import build_network
+from uniphd.errors import ConfigError
 from uniphd.models.compilation import compile_parts, compiled_parts
 from uniphd.models.encoder import EncoderLayer
 from uniphd.models.tokenizer import HashTokenizer
@@ -58,6 +59,11 @@ def test_compiling_is_in_place(network: UniPHD) -> None:
 
 
 @pytest.mark.slow
+def test_an_unknown_mode_is_refused(network: UniPHD) -> None:
+    with pytest.raises(ConfigError, match=r"compile=fast is no mode.*default"):
+        compile_parts(network, mode="fast")
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler's
 def test_compiled_parts_agree_without_a_graph_break(network: UniPHD) -> None:
     """`fullgraph` makes a graph break an error."""

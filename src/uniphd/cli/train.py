@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import hydra
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich import print as rich_print
 
 from uniphd.checkpoints.reading import start_from
@@ -29,7 +31,6 @@ from uniphd.config.compose import (
 )
 from uniphd.config.launch import is_first_process, keep_one_log, require_processes
 from uniphd.config.messages import explain_overrides
-from uniphd.config.resolved import resolved, write_resolved
 from uniphd.config.resume import checkpoint_to_resume, full_disk_is_an_error, read_to_resume
 from uniphd.config.sweeps import refuse_relaunch, sweep_result
 from uniphd.data.loaders import ReferringDataModule
@@ -59,17 +60,16 @@ def train(config: DictConfig) -> dict[str, float]:
     keypoint_schema(config.keypoints)  # an unknown one leaves sizes that cannot be filled in
     require_values(config)
     refuse_impossible(config)
-    tokenize = build_tokenizer(resolved(config.tokenizer))
+    tokenize = build_tokenizer(config.tokenizer)
     data: ReferringDataModule = build(config.data, tokenize=tokenize)
     validates = data.validates and config.trainer.limit_val_batches != 0
     load_tokenizer(tokenize, data.train_kinds.union(data.val_prompts if validates else ()))
     if not validates:
         _train_without_validation(config)
     checkpoint_io = DurableCheckpointIO()
-    plain = resolved(config)
-    trainer = _build_trainer(config, RunRecord(config.paths.output_dir, plain), checkpoint_io)
-    if trainer.is_global_zero:
-        write_resolved(plain, config.paths.output_dir)
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    record = RunRecord(config.paths.output_dir, plain)
+    trainer = _build_trainer(config, record, checkpoint_io)
     processes = trainer.num_devices * trainer.num_nodes
     require_processes(processes)
     if HydraConfig.initialized():

@@ -40,7 +40,6 @@ def refuse_impossible(config: DictConfig) -> None:
     _check_schedule(config)
     _check_validation(config)
     _check_metrics(config)
-    _check_compiling(config)
 
 
 def refuse_quantized_gpu(config: DictConfig) -> None:
@@ -205,15 +204,3 @@ def _check_trained(key: str, name: str, weights: Any) -> None:
                 f"{key}={name} measures what no loss trains (loss.weights of {', '.join(losses)} "
                 f"are 0); give {key}={other}."
             )
-
-
-def _check_compiling(config: DictConfig) -> None:
-    if config.compile is None:
-        return
-    from torch._inductor import list_mode_options  # takes seconds to import
-
-    if config.compile not in (modes := sorted(list_mode_options())):
-        raise ConfigError(
-            f"compile={config.compile} is no mode of torch.compile; choose null or one of "
-            f"{', '.join(modes)}."
-        )

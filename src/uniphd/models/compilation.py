@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from uniphd.errors import ConfigError
 from uniphd.models.uniphd import UniPHD
 
 
@@ -22,7 +23,17 @@ def compile_parts(network: UniPHD, **options: Any) -> None:
     Args:
         network: to be compiled when it is first called.
         options: of `torch.compile`, such as `mode`.
+
+    Raises:
+        ConfigError: an unknown mode.
     """
+    from torch._inductor import list_mode_options  # takes seconds to import
+
+    mode, modes = options.get("mode", "default"), sorted(list_mode_options())
+    if mode not in modes:
+        raise ConfigError(
+            f"compile={mode} is no mode of torch.compile; choose null or one of {', '.join(modes)}."
+        )
     for part in compiled_parts(network):
         part.compile(dynamic=True, **options)
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from uniphd.ops.info import versions
 from uniphd.training.fault_tolerance.files import replacing
-from uniphd.training.provenance import describe_run
 
 RUN_KEY = "uniphd_run"
 """Where a training checkpoint holds the contents of `run.json`."""
+
+_CLONE = Path(__file__).resolve().parents[4]  # where the package is used from a clone
+_LIBRARIES = ("torchvision", "lightning", "timm", "transformers", "numpy")
 
 
 class RunRecord(Callback):
@@ -22,8 +30,8 @@ class RunRecord(Callback):
 
     Loggers that have a place for it, such as W&B, get the configuration.
 
-    The contents are those of `uniphd.training.provenance.describe_run` and `devices`: the names of
-    this machine's, and how many processes train together.
+    The contents are those of `describe_run` and `devices`: the names of this machine's, and how
+    many processes train together.
 
     Args:
         folder: of the run.
@@ -60,3 +68,46 @@ def _device_names(trainer: Trainer, processor: str) -> list[str]:
     if kind == "cuda":
         return [torch.cuda.get_device_name(index) for index in trainer.device_ids]
     return [processor if kind == "cpu" else kind]
+
+
+def describe_run(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be known to repeat a run, or to explain why it cannot be.
+
+    Args:
+        config: the resolved configuration, of plain values.
+
+    Returns:
+        `config`, `git` (see `git_state`), `versions`, `command` and `date` (UTC, ISO 8601).
+    """
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "git": git_state(_CLONE),
+        "versions": {**versions(), **{name: metadata.version(name) for name in _LIBRARIES}},
+        "config": dict(config),
+    }
+
+
+def git_state(root: Path) -> dict[str, Any] | None:
+    """The commit of a clone, and whether its files differ from it.
+
+    Args:
+        root: top folder of the clone.
+
+    Returns:
+        `commit`, and `dirty`: whether there are changes or new files that git does not ignore. None
+        where `root` is not the top of a clone, or git is missing.
+    """
+    try:
+        if _git(root, "rev-parse", "--show-prefix"):  # a folder inside somebody else's clone
+            return None
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()

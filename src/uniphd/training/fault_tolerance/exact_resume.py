@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from uniphd.training.fault_tolerance.progress import settle
+from uniphd.training.fault_tolerance.progress import repair_counters
 from uniphd.training.fault_tolerance.random_state import (
     random_states,
     restore_random_state,
@@ -19,7 +19,7 @@ RANDOM_KEY = "uniphd_random"
 
 
 class ExactResume(Callback):
-    """Stores random number generators and repairs Lightning's counters; see `settle`.
+    """Stores random number generators and repairs Lightning's counters; see `repair_counters`.
 
     Every process has generators of its own. Those without a stored state (all of them in a new run;
     with more processes than before, the further ones) start from the seed and their rank.
@@ -32,9 +32,9 @@ class ExactResume(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the generators' states, and settle the counters."""
+        """Add the generators' states, and repair the counters."""
         checkpoint[RANDOM_KEY] = random_states(pl_module.device)
-        settle(checkpoint["loops"]["fit_loop"], trainer.validating, self._validated)
+        repair_counters(checkpoint["loops"]["fit_loop"], trainer.validating, self._validated)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

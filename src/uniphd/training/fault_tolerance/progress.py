@@ -13,7 +13,7 @@ from typing import Any
 _COUNTERS = ("ready", "started", "processed", "completed")
 
 
-def settle(fit_loop: MutableMapping[str, Any], validating: bool, validated: bool) -> None:
+def repair_counters(fit_loop: MutableMapping[str, Any], validating: bool, validated: bool) -> None:
     """Let a checkpoint's counters say one of: at a step, before a validation, at an epoch's start.
 
     Args:

@@ -13,8 +13,7 @@ from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 import uniphd
-from uniphd.training.callbacks.run_record import RUN_KEY, RunRecord
-from uniphd.training.provenance import describe_run, git_state
+from uniphd.training.callbacks.run_record import RUN_KEY, RunRecord, describe_run, git_state
 
 
 @pytest.fixture

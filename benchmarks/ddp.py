@@ -1,7 +1,7 @@
 """Steps per second of one and of several processes, each with a batch of its own.
 
     python benchmarks/ddp.py experiment=synthetic_cpu data.train_scenes=200 data.val_scenes=1 \
-        grounding.warmup_steps=0
+        loss.warmup.steps=0
     python benchmarks/ddp.py --processes 1,2,4,8 --accelerator gpu experiment=swint_refhuman \
         data.root=DIR
 

@@ -3,7 +3,7 @@
     python benchmarks/text_prompts.py synthetic_cpu data=synthetic 'data.size=[96,96]' \
         data.scene_seed=1 data.split=unseen data.val_scenes=1500
 
-Takes a checkpoint with fusion=product and arguments of uniphd-eval. Only images with two or more
+Takes a checkpoint with model=uniphd_plus and arguments of uniphd-eval. Only images with two or more
 annotated people count. A query picks the person whom its pose is most similar to; the grounding
 picks the person whose annotated mask has the highest score, the mean of two levels. For
 data=synthetic, whose images are neither resized nor padded. `--matching 'hat$'` counts only the
@@ -25,7 +25,7 @@ from torch import Tensor
 from uniphd.checkpoints.reading import load_model_and_config
 from uniphd.config.compose import build, config_dir, fill_resolvers
 from uniphd.data.loaders import ReferringDataModule
-from uniphd.losses.auxiliary.grounding import coverage
+from uniphd.losses.auxiliary.grounding import occupancy
 from uniphd.metrics.oks import pairwise_oks
 from uniphd.metrics.referring import AnnotatedImage, group_by_image
 from uniphd.models.build import build_tokenizer
@@ -99,8 +99,8 @@ def picks(
     referred: int,
 ) -> dict[str, bool]:
     """Whether each part picks the referred person."""
-    grounding, final = predictions.grounding, predictions.final
-    assert grounding is not None, "the network has no grounding; its fusion is not fusion=product"
+    grounding, final = predictions.tokens.grounding, predictions.final
+    assert grounding is not None, "the network has no grounding: it is not model=uniphd_plus"
     height, width = batch.original_sizes[row]
     scale = torch.tensor([width, height])
     selected = nearest(predictions.selection.keypoints[row] * scale, image)
@@ -120,11 +120,11 @@ def picks(
 
 def over_own_masks(model: UniPHD, predictions: Predictions) -> Tensor:
     """The score of every query's own mask, less the highest of its prompt, (B, Q)."""
-    assert predictions.grounding is not None
+    assert predictions.tokens.grounding is not None
     final = predictions.final
     coarse = model.mask_head.coarse(predictions.mask_features, final.embedding, final.centre)
     seen: Tensor = GroundingRescoring(1.0, range(_LEVELS))(
-        predictions.grounding, model.mask_head.occupancy(coarse)
+        predictions.tokens.grounding, model.mask_head.occupancy(coarse)
     )
     return seen
 
@@ -145,7 +145,7 @@ def by_mask(grounding: GroundingPrediction, row: int, image: AnnotatedImage) -> 
     for shape, logits in zip(
         grounding.shapes[:_LEVELS], grounding.logits[row].split(lengths), strict=False
     ):
-        covered = coverage(masks, shape)
+        covered = occupancy(masks, shape)
         scores += log_sum_exp_pooling(logits, covered)
     return int(scores.argmax())
 

@@ -62,7 +62,9 @@ def prepare(config: DictConfig, fabric: Fabric) -> tuple[Callable[[], dict[str, 
     batch = next(iter(data.train_dataloader())).to(fabric.device)
     criterion = build(config.loss)
     optim = config.optim
-    groups = parameter_groups(network.named_parameters(), optim.lr, optim.weight_decay, optim.rules)
+    groups = parameter_groups(
+        network.named_parameters(), optim.lr, optim.weight_decay, optim.param_groups
+    )
     optimizer = build(optim.optimizer, params=groups)
 
     def now() -> float:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from parity.comparison import Comparison
 from uniphd.keypoints import COCO17
-from uniphd.losses.criterion import LOSS_NAMES, MatchedMasks, SetCriterion
+from uniphd.losses.criterion import LOSS_NAMES, SetCriterion, weighted_total
 from uniphd.losses.keypoints import oks_loss
+from uniphd.losses.matched_masks import MatchedMasks
 from uniphd.losses.matcher import HungarianMatcher, Match
 from uniphd.losses.predictions import StackedPredictions
 from uniphd.losses.targets import stack_masks, stack_targets
@@ -59,7 +60,7 @@ def check_losses(npz: Arrays) -> list[Comparison]:
     outputs, match, masks = _outputs(npz, inputs)
     targets = stack_targets(_targets(npz), criterion.sigmas)
     losses = criterion.matched_losses(outputs, targets, match, instances, masks)
-    total = criterion.weighted_total(losses)
+    total = weighted_total(losses, criterion.weights)
     total.backward()
     return [
         *_compare_values(npz, outputs.names, losses, instances),

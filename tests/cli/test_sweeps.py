@@ -32,7 +32,7 @@ def names(group: str) -> list[str]:
 
 ROOT = "++data.root=unused"
 SMOKE = "debug=smoke"
-SIZED_GROUPS = ("data", "optim", "grounding")
+SIZED_GROUPS = ("data", "optim", "loss")
 
 
 def assert_small(config: DictConfig) -> None:
@@ -45,8 +45,8 @@ def assert_small(config: DictConfig) -> None:
     assert config.trainer.accelerator == "cpu"
     scheduler = config.optim.scheduler or {}
     assert scheduler.get("warmup_steps", 0) < steps, "add a file to configs/debug/sizes/optim/"
-    if config.grounding is not None:
-        assert config.grounding.warmup_steps < steps, "add a file to configs/debug/sizes/grounding/"
+    if config.loss.warmup is not None:
+        assert config.loss.warmup.steps < steps, "add a file to configs/debug/sizes/loss/"
     sizes = ("train_scenes", "val_scenes", "limit_people", "limit_val_people")
     given = [config.data[key] for key in sizes if key in config.data]
     assert given, "add a file to configs/debug/sizes/data/"
@@ -59,7 +59,7 @@ def test_a_smoke_run_is_small_with_any_experiment(experiment: str) -> None:
     smoke = compose_train(None, f"experiment={experiment}", ROOT, SMOKE)
     assert_small(smoke)
     assert plain.trainer.max_steps != smoke.trainer.max_steps
-    for part in ("data", "optim", "trainer", "grounding"):
+    for part in ("data", "optim", "trainer", "loss"):
         assert (smoke[part] or {}).keys() == (plain[part] or {}).keys()
     assert smoke.keys() == plain.keys()
 
@@ -76,13 +76,13 @@ def test_the_command_line_has_the_last_word() -> None:
     config = compose_train(None, "experiment=synthetic_cpu", SMOKE, *given)
     assert (config.trainer.max_steps, config.data.train_scenes) == (7, 9)
     assert (config.trainer.val_check_interval, config.data.val_scenes) == (10, 12)
-    assert (config.optim.scheduler.warmup_steps, config.grounding.warmup_steps) == (5, 5)
+    assert (config.optim.scheduler.warmup_steps, config.loss.warmup.steps) == (5, 5)
 
 
 def test_only_a_smoke_run_is_small() -> None:
     config = compose_train(None, "experiment=synthetic_cpu")
     assert min(config.trainer.max_steps, config.data.train_scenes) >= 1000
-    assert min(config.optim.scheduler.warmup_steps, config.grounding.warmup_steps) >= 100
+    assert min(config.optim.scheduler.warmup_steps, config.loss.warmup.steps) >= 100
 
 
 def compose_with_hydra(*overrides: str) -> DictConfig:
@@ -187,7 +187,7 @@ SMALLER = (
         "data.num_render_workers=1",
     ),
     *("data.batch_size=4", "trainer.max_steps=3", "trainer.val_check_interval=3"),
-    *("optim.scheduler.warmup_steps=1", "grounding.warmup_steps=1", "print_summary=false"),
+    *("optim.scheduler.warmup_steps=1", "loss.warmup.steps=1", "print_summary=false"),
     *("trainer.enable_progress_bar=false", "callbacks.progress_bar=null"),
     *("callbacks.contact_sheet=null", "callbacks.curves=null"),
 )

@@ -15,7 +15,7 @@ from uniphd.errors import ConfigError
 from uniphd.models.uniphd import UniPHD
 
 SYNTHETIC = "experiment=synthetic_cpu"
-PRODUCT = ("fusion=product", "grounding=warmup")
+PLUS = ("model=uniphd_plus", "loss=plus")
 STOPPING = "callbacks=[default,early_stopping]"
 
 
@@ -42,11 +42,8 @@ IMPOSSIBLE = {
     ("sizes.num_queries=0",): r"sizes\.num_queries is 0",
     ("sizes.num_levels=2",): r"sizes\.num_levels=2 leaves out maps of the backbone",
     ("model.mask_head=null",): r"model\.mask_head is null.*loss=no_mask",
-    ("grounding=warmup",): r"use fusion=product or grounding=none",
-    ("fusion=none", "grounding=warmup"): r"use fusion=product or grounding=none",
-    (*PRODUCT, "grounding.levels=[0,4]"): r"levels=\[0, 4\].*the last one is 3",
     ("data.num_extra_captions=3",): r"captions=3 gives sentences to the grounding loss alone",
-    (*PRODUCT, "grounding.choice_weight=1.0"): r"with data\.group_by_image=true",
+    (*PLUS, "loss.auxiliary.grounding.contrastive_weight=1.0"): r"with data\.group_by_image=true",
     ("optim=cosine", "trainer.max_epochs=-1"): r"trainer\.max_steps, trainer\.max_epochs or",
     ("optim=cosine", "trainer.max_steps=100"): r"max_steps=100 ends the run within the 100 steps",
     (SYNTHETIC, "trainer.max_steps=-1", "trainer.max_epochs=3"): r"val_check_interval=-1 is no",
@@ -71,9 +68,8 @@ def test_what_a_refusal_names_is_possible(tmp_path: Path) -> None:
     for overrides in (
         ("sizes.hidden_dim=96", "sizes.num_levels=5"),
         (
-            *PRODUCT,
-            "grounding.levels=[0,3]",
-            "grounding.choice_weight=1.0",
+            *PLUS,
+            "loss.auxiliary.grounding.contrastive_weight=1.0",
             "data.group_by_image=true",
         ),
         ("optim=cosine", "trainer.max_epochs=3"),

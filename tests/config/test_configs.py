@@ -32,12 +32,9 @@ GROUPS = {
         *(
             "augment",
             "backbone",
-            "dense_pose",
-            "fusion",
-            "grounding",
-            "keypoint_maps",
             "logger",
             "loss",
+            "model",
         ),
         *("optim", "prompt", "text_encoder", "trainer"),
     )
@@ -135,7 +132,7 @@ class Scribbles(PromptSampler):
         (True, ["prompt=text"]),
         (True, ["prompt=all"]),
         (True, ["prompt=spatial", "data.val_prompts=[text]"]),
-        (True, ["prompt=spatial", "grounding=warmup", "fusion=product"]),
+        (True, ["prompt=spatial", "loss=plus", "model=uniphd_plus"]),
         (False, ["prompt=spatial"]),
         (False, ["prompt=spatial", "data.val_prompts=[text]", "trainer.limit_val_batches=0"]),
     ],

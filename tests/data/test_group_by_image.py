@@ -21,8 +21,10 @@ from uniphd.data.loaders import ReferringDataModule
 from uniphd.data.sample import AnnotatedImage, annotate
 from uniphd.data.samplers import ImageGroupSampler
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
+from uniphd.losses.auxiliary.base import AuxiliaryInputs
 from uniphd.losses.auxiliary.grounding import GroundingLoss
-from uniphd.models.outputs import GroundingPrediction
+from uniphd.losses.targets import stack_targets
+from uniphd.models.outputs import GroundingPrediction, TokenPredictions
 from uniphd.models.tokenizer import HashTokenizer
 from uniphd.prompts import PromptBatch, PromptSampler
 from uniphd.structures import Batch, Target
@@ -171,9 +173,9 @@ def test_every_crop_shows_everybody_and_moves_them_alike(
     assert cropped > 10
 
 
-def test_the_choice_among_people_is_learned_with_augmentation() -> None:
-    loss = GroundingLoss(1, choice_weight=1.0, levels=(0,))
-    plain = GroundingLoss(1, levels=(0,))
+def test_the_contrastive_loss_over_people_is_learned_with_augmentation() -> None:
+    loss = GroundingLoss(weight=1, contrastive_weight=1.0, levels=(0,))
+    plain = GroundingLoss(weight=1, levels=(0,))
     for group, learned in ((True, True), (False, False)):
         batch = batches(data_module(group_by_image=group), 0)[0]
         height, width = batch.images.shape[-2:]
@@ -184,12 +186,18 @@ def test_the_choice_among_people_is_learned_with_augmentation() -> None:
             logits=logits.requires_grad_(),
             shapes=(shape,),
             padding=torch.zeros_like(logits, dtype=torch.bool),
-            canvas=(height, width),
             rows=torch.arange(len(batch)),
         )
-        arguments = prediction, batch.targets, batch.image_index
-        choice = loss(*arguments) - plain(*arguments)
-        assert (choice.item() > 0.01) == learned
+        inputs = AuxiliaryInputs(
+            tokens=TokenPredictions(None, prediction, None, (height, width)),
+            targets=batch.targets,
+            stacked=stack_targets(batch.targets, torch.ones(17)),
+            image_index=batch.image_index,
+            model=None,
+            num_instances=1,
+        )
+        contrast = loss(inputs) - plain(inputs)
+        assert (contrast.item() > 0.01) == learned
 
 
 def test_processes_take_equal_shares_and_nobody_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from uniphd.models.outputs import (
     MaskFeatures,
     Predictions,
     SelectionPrediction,
+    TokenPredictions,
     TokenProposals,
 )
 from uniphd.structures import Target
@@ -34,6 +35,11 @@ class FakeMaskHead(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
         self.asked: list[int] = []
         self.refined: list[int] = []
+
+    @property
+    def mask_head(self) -> FakeMaskHead:
+        """The criterion asks the model for its mask head; this one stands for both."""
+        return self
 
     def coarse(self, features: MaskFeatures, embedding: Tensor, centre: Tensor) -> Tensor:
         self.asked.append(embedding.shape[1])
@@ -110,11 +116,16 @@ def make_predictions(make_layer: MakeLayer) -> MakePredictions:
                 stride4=torch.zeros(images, 1, height // 4, width // 4),
                 sizes=(CANVAS,) * images,
             ),
-            proposals=TokenProposals(
-                features=torch.zeros(images, 1, CHANNELS),
-                centres=torch.zeros(images, 1, 2),
-                invalid=torch.zeros(images, 1, dtype=torch.bool),
-                shapes=((1, 1),),
+            tokens=TokenPredictions(
+                TokenProposals(
+                    features=torch.zeros(images, 1, CHANNELS),
+                    centres=torch.zeros(images, 1, 2),
+                    invalid=torch.zeros(images, 1, dtype=torch.bool),
+                    shapes=((1, 1),),
+                ),
+                grounding=None,
+                heatmaps=None,
+                canvas=CANVAS,
             ),
         )
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uniphd.losses.criterion import MaskHead
 from uniphd.losses.matcher import HungarianMatcher
+from uniphd.models.mask_head import MaskHead
 from uniphd.models.outputs import LayerPrediction, Predictions, SelectionPrediction
 from uniphd.structures import Target
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,6 +136,7 @@ def test_few_calls_for_the_papers_network(
     """Batch of 4 and 6 layers, as experiment=swint_refhuman; seven times each loss was 1,761."""
     predictions = make_predictions(4, layers=6, queries=20)
     targets = [make_target(1, size) for size in (CANVAS, (24, 40), (32, 41), (30, 48))]
+    model = SimpleNamespace(mask_head=MaskHead(CHANNELS, 1, 1))
     with Kernels() as kernels:
-        SetCriterion(HungarianMatcher())(predictions, targets, MaskHead(CHANNELS, 1, 1), 4)
+        SetCriterion(HungarianMatcher(), WEIGHTS)(predictions, targets, model, 4)
     assert kernels.count <= 450

@@ -7,7 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from uniphd.losses.criterion import LOSS_NAMES, MASK_LOSSES, OFFICIAL_WEIGHTS, SetCriterion
+from uniphd.losses.auxiliary.dense_keypoints import DenseKeypointLoss
+from uniphd.losses.auxiliary.grounding import GroundingLoss
+from uniphd.losses.auxiliary.heatmaps import HeatmapLoss
+from uniphd.losses.criterion import LOSS_NAMES, MASK_LOSSES, SetCriterion
 from uniphd.losses.matcher import HungarianMatcher
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -22,11 +25,48 @@ def _build(name: str, *overrides: str) -> SetCriterion:
 
 
 def test_default_is_official() -> None:
+    """The numbers of the official configuration, written out here and in loss/default.yaml alone.
+
+    Its visibility weight is 4 on a loss that it divides by the number of instances once more, which
+    is 1 on the plain mean at its own 4 images per GPU.
+    """
     criterion = _build("default")
-    assert criterion.weights == OFFICIAL_WEIGHTS
-    assert set(criterion.weights) == set(LOSS_NAMES)
-    assert criterion.matcher == HungarianMatcher()
+    assert criterion.weights == {
+        "class": 2, "box": 5, "giou": 2, "keypoints": 10, "oks": 4, "visibility": 1,
+        "mask": 2, "dice": 5, "mask_low": 2, "dice_low": 5,
+    }  # fmt: skip
+    assert criterion.matcher == HungarianMatcher(
+        class_cost=2, box_cost=5, giou_cost=2, keypoint_cost=10, oks_cost=4, mask_cost=2,
+        dice_cost=5, centre_cost=0,
+    )  # fmt: skip
+    assert HungarianMatcher() == criterion.matcher
     assert not criterion.aux_masks
+    assert not criterion.auxiliary
+    assert not criterion.warms_up(0)
+
+
+def test_plus_has_three_losses_and_a_warmup_more() -> None:
+    criterion, default = _build("plus"), _build("default")
+    assert criterion.auxiliary == {
+        "grounding": GroundingLoss(weight=0, dice_weight=0, contrastive_weight=0, levels=[0, 1]),
+        "dense_keypoints": DenseKeypointLoss(
+            weight=0.5, keypoint_weight=2, oks_weight=8, min_occupancy=0.5
+        ),
+        "heatmaps": HeatmapLoss(weight=4),
+    }
+    assert [criterion.warms_up(step) for step in (0, 1999, 2000)] == [True, True, False]
+    assert criterion.warmup_weights == {"grounding": 1, "dense_keypoints": 0.5, "heatmaps": 4}
+    assert criterion.weights == default.weights | {"keypoints": 2}
+    assert criterion.matcher == replace(default.matcher, keypoint_cost=2)
+
+
+def test_an_auxiliary_loss_is_dropped_or_weighted_by_one_key() -> None:
+    criterion = _build(
+        "plus", "loss.auxiliary.heatmaps=null", "loss.auxiliary.dense_keypoints.weight=3"
+    )
+    assert set(criterion.auxiliary) == {"grounding", "dense_keypoints"}
+    assert criterion.warmup_weights == {"grounding": 1, "dense_keypoints": 3}
+    assert not _build("plus", "loss.warmup=null").warms_up(0)
 
 
 def test_no_mask_drops_exactly_the_masks() -> None:

@@ -24,7 +24,7 @@ SHAPES = ((4, 8), (2, 4))
 
 
 def grounding(logits: Tensor, padding: Tensor) -> GroundingPrediction:
-    return GroundingPrediction(logits, padding, torch.arange(len(logits)), SHAPES, (32, 64))
+    return GroundingPrediction(logits, padding, torch.arange(len(logits)), SHAPES)
 
 
 def score(cells: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def built(*overrides: str) -> UniPHD:
 
 def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
     torch.manual_seed(0)
-    plain, model = built("fusion=product"), built("fusion=product", RESCORING % "[0, 1]")
+    plain, model = built("model=uniphd_plus"), built("model=uniphd_plus", RESCORING % "[0, 1]")
     model.load_state_dict(plain.state_dict())  # it has no weights of its own
     tokenize = HashTokenizer()
     prompts = batch_prompts([TextPrompt("the left one"), TextPrompt("the man in red")], tokenize)
@@ -116,7 +116,7 @@ def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
             coarse = plain.mask_head.coarse(before.mask_features, layer.embedding, layer.centre)
             low = plain.mask_head.low_resolution(coarse)
             occupancy = torch.nn.functional.avg_pool2d(low.sigmoid(), 4)
-            expected = GroundingRescoring(2.0, [0, 1])(before.grounding, occupancy)
+            expected = GroundingRescoring(2.0, [0, 1])(before.tokens.grounding, occupancy)
             change = changed.logits - layer.logits
             torch.testing.assert_close(change[..., 1], expected, atol=1e-4, rtol=0)
             torch.testing.assert_close(change[..., 0], torch.zeros(2, 3), atol=1e-5, rtol=0)
@@ -126,7 +126,7 @@ def test_every_answer_hears_the_grounding_of_its_own_prompt() -> None:
 def test_no_gradient_passes_through_the_rescoring() -> None:
     """Grounding and masks have losses of their own; the class logits' gradient is as without."""
     torch.manual_seed(0)
-    plain, model = built("fusion=product"), built("fusion=product", RESCORING % "[0]")
+    plain, model = built("model=uniphd_plus"), built("model=uniphd_plus", RESCORING % "[0]")
     model.load_state_dict(plain.state_dict())
     inputs = (
         torch.randn(2, 3, 64, 64),
@@ -149,12 +149,12 @@ def test_no_gradient_passes_through_the_rescoring() -> None:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["fusion=attention", RESCORING % "[0]"], "use fusion=product or model.rescoring=null"),
-        (["fusion=product", RESCORING % "[0, 4]"], "has the levels 0 to 3"),
-        (["fusion=product", RESCORING % "[-1]"], "name at least one level"),
-        (["fusion=product", RESCORING % "[]"], "name at least one level"),
+        (["model=uniphd", RESCORING % "[0]"], "use model=uniphd_plus or model.rescoring=null"),
+        (["model=uniphd_plus", RESCORING % "[0, 4]"], "has the levels 0 to 3"),
+        (["model=uniphd_plus", RESCORING % "[-1]"], "name at least one level"),
+        (["model=uniphd_plus", RESCORING % "[]"], "name at least one level"),
         (
-            ["fusion=product", RESCORING % "[0]", "model.rescoring.weight=0"],
+            ["model=uniphd_plus", RESCORING % "[0]", "model.rescoring.weight=0"],
             "give a positive number",
         ),
     ],

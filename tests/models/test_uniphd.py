@@ -12,7 +12,7 @@ from torch.profiler import profile
 from tests.composition import TINY, compose_train
 from uniphd.config.compose import build_network
 from uniphd.errors import PromptError
-from uniphd.losses.criterion import OFFICIAL_WEIGHTS, SetCriterion
+from uniphd.losses.criterion import LOSS_NAMES, SetCriterion
 from uniphd.losses.matcher import HungarianMatcher
 from uniphd.models.outputs import Predictions
 from uniphd.models.tokenizer import HashTokenizer
@@ -112,8 +112,8 @@ def test_every_parameter_gets_a_gradient(tiny_network: UniPHD) -> None:
             parameter.add_(noise, alpha=0.02)
     predictions = tiny_network.train()(*network_inputs(*range(5)), batch(*range(5)))
     targets = [person(size) for size in SIZES]
-    criterion = SetCriterion(HungarianMatcher())
-    criterion(predictions, targets, tiny_network.mask_head, 5.0).total.backward()
+    criterion = SetCriterion(HungarianMatcher(), dict.fromkeys(LOSS_NAMES, 1.0))
+    criterion(predictions, targets, tiny_network, 5.0).total.backward()
     # A softmax over a single point's or the queries' keys does not depend on the keys' bias.
     without = [
         name
@@ -137,12 +137,12 @@ def test_gradients_look_forward_twice(tiny_network: UniPHD) -> None:
 def test_without_pose_losses_the_box_still_moves_the_references(tiny_network: UniPHD) -> None:
     """As loss/no_pose.yaml says; nothing else reaches the keypoint heads."""
     pose = ("keypoints", "oks", "visibility")
-    weights = {name: value for name, value in OFFICIAL_WEIGHTS.items() if name not in pose}
+    weights = {name: 1.0 for name in LOSS_NAMES if name not in pose}
     matcher = HungarianMatcher(keypoint_cost=0, oks_cost=0, centre_cost=5)
     predictions = tiny_network(*network_inputs(0, 1), batch(0, 1))
     criterion = SetCriterion(matcher, weights)
     targets = [person(size) for size in SIZES[:2]]
-    criterion(predictions, targets, tiny_network.mask_head, 2.0).total.backward()
+    criterion(predictions, targets, tiny_network, 2.0).total.backward()
     first, last = tiny_network.heads
     assert first.keypoint_mlp.layers[-1].weight.grad.abs().max() > 0
     assert last.keypoint_mlp.layers[-1].weight.grad is None
@@ -243,12 +243,12 @@ def test_without_a_prompt_query_the_prompt_reaches_the_decoder_through_the_fusio
     torch.manual_seed(0)
     overrides = (*TINY, "data.root=unused")
     answers = {}
-    for fusion in ("attention", "none"):
+    for fusion, given in (("attention", ()), ("none", ("model.fusion=null",))):
         for as_query in (True, False):
             config = compose_train(
                 None,
                 *overrides,
-                f"fusion={fusion}",
+                *given,
                 f"model.query_selection.prompt_as_query={as_query}",
             )
             network = build_network(config)[0].eval()
@@ -302,7 +302,7 @@ def test_an_image_of_any_size(
     """Whole patches are padded by hand; Swin's masks and coordinates do not know of it."""
     torch.manual_seed(0)
     config = compose_train(
-        None, *overrides, "sizes.hidden_dim=64", "keypoint_maps=cells", "data.root=unused"
+        None, *overrides, "sizes.hidden_dim=64", "model=uniphd_plus", "data.root=unused"
     )
     network = build_network(config)[0].eval()
     height, width = (-(-side // multiple) * multiple for side in size)

@@ -87,10 +87,8 @@ def test_the_mean_over_batches_is_something_else(
     assert largest_difference(several, large) > 1e-2
 
 
-def test_the_grounding_warmup_accumulates_alike(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    options = ("fusion=product", "grounding=warmup")
+def test_the_warmup_accumulates_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    options = ("model=uniphd_plus", "loss=plus")
     large = gradients(monkeypatch, tmp_path, 4, 1, *options)
     several = gradients(monkeypatch, tmp_path, 3, 2, *options)
     assert largest_difference(several, large) < 1e-4

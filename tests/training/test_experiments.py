@@ -128,7 +128,7 @@ def test_an_experiment_trains_and_validates(
 def reduced(experiment: str, output: Path, refhuman: Path) -> DictConfig:
     """The experiment with a small backbone and text encoder, and its own sizes in proportion.
 
-    One step, and after a grounding warm-up another one; a validation after each.
+    One step, and after a warm-up another one; a validation after each.
     """
     config = compose_train(
         output,
@@ -157,8 +157,8 @@ def reduced(experiment: str, output: Path, refhuman: Path) -> DictConfig:
         config.data.train_file = "RefHuman_train.json"
         config.data.persistent_workers = False
     steps = 1
-    if config.grounding is not None:
-        config.grounding.warmup_steps = 1
+    if config.loss.warmup is not None:
+        config.loss.warmup.steps = 1
         steps = 2
     if "warmup_steps" in config.optim.scheduler:
         config.optim.scheduler.warmup_steps = 0

@@ -1,4 +1,4 @@
-"""The grounding warm-up: what it trains, when it ends, and what a run keeps of it."""
+"""Auxiliary losses and their warm-up: what it trains, when it ends, and what a run keeps of it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from uniphd.checkpoints.folder import ModelConfig
 from uniphd.cli.train import train
 from uniphd.config.compose import build_network
 from uniphd.errors import ConfigError
-from uniphd.losses.auxiliary.dense_keypoints import DensePoseLoss
+from uniphd.losses.auxiliary.base import AuxiliaryLoss, WarmUp
+from uniphd.losses.auxiliary.dense_keypoints import DenseKeypointLoss
 from uniphd.losses.auxiliary.grounding import GroundingLoss
-from uniphd.losses.auxiliary.heatmaps import KeypointMapLoss
-from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.auxiliary.heatmaps import HeatmapLoss
+from uniphd.losses.criterion import LOSS_NAMES, SetCriterion
 from uniphd.losses.matcher import HungarianMatcher
 from uniphd.models.fusion import ProductFusion
 from uniphd.models.tokenizer import HashTokenizer
@@ -31,7 +32,15 @@ from uniphd.structures import Batch, Captions, Target
 from uniphd.training.module import RefHumanModule
 
 SIZE = (64, 64)
-WARMUP = ("fusion=product", "grounding=warmup", "model.prompt_encoder.position_in_values=true")
+PRODUCT = (
+    "model.fusion._target_=uniphd.models.fusion.ProductFusion",
+    "model.fusion.position_in_queries=true",
+    "model.prompt_encoder.position_in_values=true",
+)
+COSTS = "train/non_finite_costs"
+# Of loss=plus, the grounding alone.
+WARMUP = ("loss=plus", "loss.auxiliary.dense_keypoints=null", "loss.auxiliary.heatmaps=null")
+HEATMAPS = "model.query_selection.heatmap_dim=64"
 PROMPTS: tuple[Prompt, ...] = (
     TextPrompt("the girl on the left"),
     PointPrompt(torch.tensor([20.0, 30.0])),
@@ -45,21 +54,16 @@ def network(*overrides: str) -> UniPHD:
     return build_network(compose_train(None, *TINY, "data.root=unused", *overrides))[0]
 
 
-def module(
-    model: UniPHD,
-    grounding: GroundingLoss | None,
-    dense_pose: DensePoseLoss | None = None,
-    keypoint_maps: KeypointMapLoss | None = None,
-) -> RefHumanModule:
-    return RefHumanModule(
-        model,
-        SetCriterion(HungarianMatcher()),
-        ModelConfig({}, {}),
-        MagicMock(),
-        grounding=grounding,
-        dense_pose=dense_pose,
-        keypoint_maps=keypoint_maps,
-    )
+def module(model: UniPHD, warmup: WarmUp | None = None, **losses: AuxiliaryLoss) -> RefHumanModule:
+    weights = dict.fromkeys(LOSS_NAMES, 1.0)
+    criterion = SetCriterion(HungarianMatcher(), weights, auxiliary=losses, warmup=warmup)
+    return RefHumanModule(model, criterion, ModelConfig({}, {}), MagicMock())
+
+
+def grounded(model: UniPHD, steps: int, weight: float = 0.0) -> RefHumanModule:
+    """With a warm-up by the grounding loss, which keeps `weight` afterwards."""
+    warmup = WarmUp(steps, {"grounding": 1.0}) if steps else None
+    return module(model, warmup, grounding=GroundingLoss(weight))
 
 
 def batch(*prompts: Prompt) -> Batch:
@@ -103,7 +107,7 @@ def logged_step(
 def test_losses_are_logged_in_logged_steps_and_shown_in_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trained, calls = module(network(*WARMUP), GroundingLoss(1)), MagicMock()
+    trained, calls = grounded(network(*PRODUCT), 1), MagicMock()
     monkeypatch.setattr(trained, "log_dict", calls)
     for step in range(6):
         trained.trainer = MagicMock(log_every_n_steps=3, global_step=step)
@@ -114,9 +118,9 @@ def test_losses_are_logged_in_logged_steps_and_shown_in_all(
 
 
 def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = module(network(*WARMUP), GroundingLoss(1))
+    trained = grounded(network(*PRODUCT), 1)
     loss, logged = logged_step(monkeypatch, trained, 0, batch(*PROMPTS))
-    assert logged.keys() == {"train/loss", "train/grounding"}
+    assert logged.keys() == {"train/loss", "train/grounding", COSTS}
     loss.backward()
     with_gradient = {
         name for name, value in trained.model.named_parameters() if value.grad is not None
@@ -137,11 +141,16 @@ def test_the_warmup_trains_what_leads_to_the_logits(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_warmup_teaches_poses_where_they_are_dense(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = module(network(*WARMUP), GroundingLoss(1, weight=3.0), DensePoseLoss(weight=0.5))
+    trained = module(
+        network(*PRODUCT),
+        WarmUp(1, {"grounding": 3.0, "dense_keypoints": None}),
+        grounding=GroundingLoss(2.0),
+        dense_keypoints=DenseKeypointLoss(0.5),
+    )
     loss, logged = logged_step(monkeypatch, trained, 0, batch(*PROMPTS))
-    assert logged.keys() == {"train/loss", "train/grounding", "train/dense_pose"}
+    assert logged.keys() == {"train/loss", "train/grounding", "train/dense_keypoints", COSTS}
     torch.testing.assert_close(
-        loss, 3.0 * logged["train/grounding"] + 0.5 * logged["train/dense_pose"]
+        loss, 3.0 * logged["train/grounding"] + 0.5 * logged["train/dense_keypoints"]
     )
     loss.backward()
     reached = {
@@ -152,13 +161,14 @@ def test_the_warmup_teaches_poses_where_they_are_dense(monkeypatch: pytest.Monke
     assert reached == {"projection", "norm", "keypoint_mlp"}
 
 
-def test_the_warmup_teaches_keypoint_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = network(*WARMUP, "keypoint_maps=cells")
-    trained = module(model, GroundingLoss(1, weight=3.0), None, KeypointMapLoss(weight=0.5))
+def test_the_warmup_teaches_heatmaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(*PRODUCT, HEATMAPS)
+    losses = {"grounding": GroundingLoss(3.0), "heatmaps": HeatmapLoss(0.5)}
+    trained = module(model, WarmUp(1, dict.fromkeys(losses)), **losses)
     loss, logged = logged_step(monkeypatch, trained, 0, batch(*PROMPTS))
-    assert logged.keys() == {"train/loss", "train/grounding", "train/keypoint_maps"}
+    assert logged.keys() == {"train/loss", "train/grounding", "train/heatmaps", COSTS}
     torch.testing.assert_close(
-        loss, 3.0 * logged["train/grounding"] + 0.5 * logged["train/keypoint_maps"]
+        loss, 3.0 * logged["train/grounding"] + 0.5 * logged["train/heatmaps"]
     )
     loss.backward()
     reached = {
@@ -170,33 +180,33 @@ def test_the_warmup_teaches_keypoint_maps(monkeypatch: pytest.MonkeyPatch) -> No
     assert reached == {"projection", "norm", *maps}
 
 
-def test_keypoint_maps_are_trained_beside_the_other_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heatmaps_are_trained_beside_the_other_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     data = batch(*PROMPTS)
-    model = network("keypoint_maps=cells").eval()  # no dropout
-    without, _ = logged_step(monkeypatch, module(model, None), 0, data)
-    mapped = module(model, None, None, KeypointMapLoss(weight=0.5))
+    model = network(HEATMAPS).eval()  # no dropout
+    without, _ = logged_step(monkeypatch, module(model), 0, data)
+    mapped = module(model, heatmaps=HeatmapLoss(0.5))
     total, logged = logged_step(monkeypatch, mapped, 0, data)
-    assert logged["train/keypoint_maps"] > 0
-    torch.testing.assert_close(total - without, 0.5 * logged["train/keypoint_maps"])
+    assert logged["train/heatmaps"] > 0
+    torch.testing.assert_close(total - without, 0.5 * logged["train/heatmaps"])
 
 
-def test_a_loss_of_maps_needs_a_network_with_maps() -> None:
-    with pytest.raises(ConfigError, match="choose both with keypoint_maps=cells"):
-        module(network(), None, None, KeypointMapLoss())
+def test_a_loss_of_heatmaps_needs_a_network_with_heatmaps() -> None:
+    with pytest.raises(ConfigError, match=r"give model\.query_selection\.heatmap_dim=64"):
+        module(network(), heatmaps=HeatmapLoss(1.0))
 
 
 def test_dense_poses_are_trained_beside_the_other_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     data = batch(*PROMPTS)
-    model = network("fusion=product").eval()  # no dropout
-    without, _ = logged_step(monkeypatch, module(model, None), 0, data)
-    dense = module(model, None, DensePoseLoss(weight=0.5))
+    model = network(*PRODUCT).eval()  # no dropout
+    without, _ = logged_step(monkeypatch, module(model), 0, data)
+    dense = module(model, dense_keypoints=DenseKeypointLoss(0.5))
     total, logged = logged_step(monkeypatch, dense, 0, data)
-    assert logged["train/dense_pose"] > 0
-    torch.testing.assert_close(total - without, 0.5 * logged["train/dense_pose"])
+    assert logged["train/dense_keypoints"] > 0
+    torch.testing.assert_close(total - without, 0.5 * logged["train/dense_keypoints"])
 
 
 def test_the_warmup_stops_after_the_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = module(network(*WARMUP), GroundingLoss(1))
+    trained = grounded(network(*PRODUCT), 1)
     behind = ("encoder", "query_selection", "decoder")
     calls = [MagicMock(return_value=None) for _ in behind]
     for name, call in zip(behind, calls, strict=True):
@@ -208,22 +218,22 @@ def test_the_warmup_stops_after_the_fusion(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_afterwards_the_loss_counts_with_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, data = network(*WARMUP).eval(), batch(*PROMPTS)
-    plain, without = logged_step(monkeypatch, module(model, None), 3, data)
-    off, logged_off = logged_step(monkeypatch, module(model, GroundingLoss(3)), 3, data)
-    total, logged = logged_step(monkeypatch, module(model, GroundingLoss(3, weight=0.5)), 3, data)
+    model, data = network(*PRODUCT).eval(), batch(*PROMPTS)
+    plain, without = logged_step(monkeypatch, module(model), 3, data)
+    off, logged_off = logged_step(monkeypatch, grounded(model, 3), 3, data)
+    total, logged = logged_step(monkeypatch, grounded(model, 3, 0.5), 3, data)
     assert "train/grounding" not in without.keys() | logged_off.keys()
     torch.testing.assert_close(off, plain)
     torch.testing.assert_close(total, plain + 0.5 * logged["train/grounding"])
     torch.testing.assert_close(logged["train/loss"], total)
-    expected = GroundingLoss(3)(model.fuse(*data.inputs).grounding, data.targets, data.image_index)
+    expected, _ = logged_step(monkeypatch, grounded(model, 3), 2, data)
     torch.testing.assert_close(logged["train/grounding"], expected)
 
 
 def test_several_prompts_of_an_image_train_as_the_image_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trained, data = module(network(*WARMUP).eval(), GroundingLoss(1)), batch(*PROMPTS)
+    trained, data = grounded(network(*PRODUCT).eval(), 1), batch(*PROMPTS)
     repeated = replace(data, images=data.images[[0, 0, 1, 1]])
     once = replace(
         data,
@@ -243,7 +253,7 @@ def with_captions(data: Batch, rows: tuple[int, ...]) -> Batch:
 
 
 def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = module(network(*WARMUP).eval(), GroundingLoss(1))
+    trained = grounded(network(*PRODUCT).eval(), 1)
     rows = (2, 0, 2)
     texts = [TextPrompt(f"the person number {row}") for row in range(3)]
     data, apart = batch(*PROMPTS), batch(*PROMPTS, *texts)
@@ -270,7 +280,7 @@ def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.Mo
 
 
 def test_captions_change_only_the_grounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = module(network(*WARMUP).eval(), GroundingLoss(1, weight=0.5))
+    trained = grounded(network(*PRODUCT).eval(), 1, 0.5)
     plain, captioned = batch(*PROMPTS), with_captions(batch(*PROMPTS), (3, 1))
     _, without = logged_step(monkeypatch, trained, 1, plain)
     _, logged = logged_step(monkeypatch, trained, 1, captioned)
@@ -284,11 +294,16 @@ def test_captions_change_only_the_grounding(monkeypatch: pytest.MonkeyPatch) -> 
     assert moved.prompts.input_ids.is_meta
 
 
+def test_a_level_that_the_network_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match="levels 0 to 3"):
+        module(network(*PRODUCT), grounding=GroundingLoss(1.0, levels=[0, 4]))
+
+
 def test_a_fusion_without_logits_is_refused() -> None:
-    with pytest.raises(ConfigError, match="PromptFusion does not; use fusion=product"):
-        module(network(), GroundingLoss(1))
+    with pytest.raises(ConfigError, match="PromptFusion does not; use model=uniphd_plus"):
+        grounded(network(), 1)
     data = with_captions(batch(*PROMPTS), (0,))
-    with pytest.raises(ConfigError, match="PromptFusion does not do; use fusion=product or data"):
+    with pytest.raises(ConfigError, match="PromptFusion does not do; use model=uniphd_plus"):
         network().fuse(*data.inputs, captions=data.extra_captions)
 
 
@@ -301,13 +316,14 @@ def test_text_grounding_learns_which_half_is_meant() -> None:
     left = data.targets[0].masks[0]
     meant = torch.stack([left, ~left, ~left, left])
     targets = [Target(**{**vars(data.targets[0]), "masks": mask.unsqueeze(0)}) for mask in meant]
-    model, loss = network(*WARMUP), GroundingLoss(1)
+    model = network(*PRODUCT)
+    criterion = grounded(model, 1).criterion
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(30):
         fused = model.fuse(images, data.padding_mask, data.sizes, data.prompts)
-        value = loss(fused.grounding, targets, data.image_index)
+        result = criterion.warm_up(model.read_tokens(fused), targets, model, 4)
         optimizer.zero_grad()
-        value.backward()
+        result.total.backward()
         optimizer.step()
     fused = model.eval().fuse(images, data.padding_mask, data.sizes, data.prompts)
     answer = fused.grounding.logits[:, :64].view(4, 8, 8) > 0  # stride 8
@@ -329,7 +345,7 @@ def run(folder: Path, root: Path, steps: int, *overrides: str) -> dict[int, dict
         "trainer.enable_progress_bar=false",
         f"trainer.max_steps={steps}",
     )
-    train(compose_train(folder, *TINY, *WARMUP, *small, f"data.root={root}", *overrides))
+    train(compose_train(folder, *TINY, *PRODUCT, *WARMUP, *small, f"data.root={root}", *overrides))
     with (folder / "csv" / "metrics.csv").open() as file:
         rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
     return {int(row["step"]): row for row in rows if "train/loss" in row}
@@ -340,8 +356,8 @@ def test_a_run_resumed_in_the_warmup_ends_it_at_the_same_step(
     tmp_path: Path, refhuman_folder: Path
 ) -> None:
     options = (
-        "grounding.warmup_steps=3",
-        "grounding.weight=0.1",
+        "loss.warmup.steps=3",
+        "loss.auxiliary.grounding.weight=0.1",
         "callbacks=default",
         "callbacks.progress_bar=null",
         "callbacks.contact_sheet=null",
@@ -367,7 +383,7 @@ def test_a_run_resumed_in_the_warmup_ends_it_at_the_same_step(
 
 def test_steps_are_optimizer_steps(tmp_path: Path, refhuman_folder: Path) -> None:
     """With accumulated gradients the warm-up lasts as many updates, not as many batches."""
-    options = ("grounding.warmup_steps=2", "trainer.accumulate_grad_batches=2")
+    options = ("loss.warmup.steps=2", "trainer.accumulate_grad_batches=2")
     rows = run(tmp_path, refhuman_folder, 3, *options)
     assert {step for step, row in rows.items() if "train/grounding" in row} == {0, 1}
     assert {step for step, row in rows.items() if "train/final/class" in row} == {2}
@@ -392,5 +408,5 @@ def test_distributed_training_accepts_unused_parameters(
 ) -> None:
     """DistributedDataParallel refuses a step after one that left a gradient it waits for."""
     options = ("trainer=ddp", "trainer.devices=1", "trainer.accelerator=cpu", f"prompt={prompt}")
-    rows = run(tmp_path, refhuman_folder, 4, "grounding.warmup_steps=2", *options)
+    rows = run(tmp_path, refhuman_folder, 4, "loss.warmup.steps=2", *options)
     assert ["train/final/class" in rows[step] for step in range(4)] == [False, False, True, True]

@@ -35,7 +35,7 @@ def test_the_first_rule_that_matches_decides(tiny_network: UniPHD) -> None:
 def test_the_official_config_separates_text_encoder_and_backbone(tiny_network: UniPHD) -> None:
     optim = compose_train(None, "experiment=swint_refhuman", "data.root=unused").optim
     groups = parameter_groups(
-        tiny_network.named_parameters(), optim.lr, optim.weight_decay, optim.rules
+        tiny_network.named_parameters(), optim.lr, optim.weight_decay, optim.param_groups
     )
     rates = {group["name"]: group["lr"] for group in groups}
     assert rates == {

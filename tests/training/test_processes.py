@@ -40,9 +40,9 @@ SMALL = (
     "data.eval_transform.size=96",
     "data.eval_transform.max_size=96",
     "model.prompt_encoder.dropout=0",
-    "fusion=product",
-    "grounding=warmup",
-    "grounding.weight=0.5",
+    "model=uniphd_plus",
+    "loss=plus",
+    "loss.auxiliary.grounding.weight=0.5",
     "callbacks=none",
     "optim.scheduler.warmup_steps=1",
     "optim.scheduler.total_steps=20",
@@ -95,7 +95,7 @@ def test_two_processes_see_the_gradients_and_losses_of_one(tmp_path: Path, batch
     """In and after the warm-up, with one prompt a process, whose kinds differ."""
     options = (
         f"trainer.accumulate_grad_batches={batches}",
-        "grounding.warmup_steps=2",
+        "loss.warmup.steps=2",
         "trainer.max_steps=4",
         "optim.lr=0",
     )
@@ -139,7 +139,7 @@ def train_with_a_broken_loss(folder: Path, action: str) -> tuple[int, list[bool]
     RefHumanModule.training_step = broken  # type: ignore[method-assign]
     kept: list[RefHumanModule] = []
     RefHumanModule.on_fit_end = lambda self: kept.append(self)  # type: ignore[method-assign]
-    options = ("grounding.warmup_steps=1", "trainer.max_steps=5", f"module.non_finite={action}")
+    options = ("loss.warmup.steps=1", "trainer.max_steps=5", f"module.non_finite={action}")
     train(compose_train(folder, *SMALL, *TWO, *options, "data.batch_size=1"))
     weights.append(decoder_weight(kept[0]))
     changed = [not torch.equal(a, b) for a, b in pairwise(weights)]
@@ -175,7 +175,7 @@ def train_until_killed(folder: Path) -> float:
         return step(self, batch, batch_idx)
 
     RefHumanModule.training_step = mortal  # type: ignore[method-assign]
-    options = ("grounding.warmup_steps=1", "trainer.max_steps=5", "data.batch_size=1")
+    options = ("loss.warmup.steps=1", "trainer.max_steps=5", "data.batch_size=1")
     train(compose_train(folder, *SMALL, *TWO, *options))
     return 0.0
 

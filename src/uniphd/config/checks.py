@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from typing import Any
 
 import torch
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,7 +35,7 @@ def refuse_impossible(config: DictConfig) -> None:
     _check_references(config)
     _check_sizes(config)
     _check_parts(config)
-    _check_grounding(config)
+    _check_data_of_losses(config)
     _check_schedule(config)
     _check_validation(config)
     _check_metrics(config)
@@ -92,41 +91,29 @@ def _check_sizes(config: DictConfig) -> None:
 
 
 def _check_parts(config: DictConfig) -> None:
-    """The network has no part that can be left out as such, save the rescoring."""
+    """Of the network's parts, only fusion and rescoring can be left out."""
     parts = config.model.items()
-    if missing := [name for name, part in parts if part is None and name != "rescoring"]:
+    optional = ("fusion", "rescoring")
+    if missing := [name for name, part in parts if part is None and name not in optional]:
         raise ConfigError(
             f"model.{missing[0]} is null, but the network needs all its parts; what can be left "
-            "out is a choice: fusion=none, loss=no_mask, loss=no_pose, "
+            "out is a choice: model.fusion=null, loss=no_mask, loss=no_pose, "
             "model.decoder.within_attention=none."
         )
 
 
-def _check_grounding(config: DictConfig) -> None:
-    grounding = config.grounding
-    if grounding is None:
-        if captions := config.data.get("num_extra_captions"):
-            raise ConfigError(
-                f"data.num_extra_captions={captions} gives sentences to the grounding loss alone; "
-                "choose one, such as grounding=warmup with fusion=product, or give "
-                "data.num_extra_captions=0."
-            )
-        return
-    if not getattr(get_class(config.fusion._target_), "gives_grounding", False):
+def _check_data_of_losses(config: DictConfig) -> None:
+    """The grounding loss and the data that is loaded for it alone."""
+    grounding, data = config.loss.auxiliary.get("grounding"), config.data
+    if grounding is None and (captions := data.num_extra_captions):
         raise ConfigError(
-            "The grounding loss needs a fusion that gives grounding logits; use fusion=product or "
-            "grounding=none."
+            f"data.num_extra_captions={captions} gives sentences to the grounding loss alone; "
+            "choose loss=plus with model=uniphd_plus, or give data.num_extra_captions=0."
         )
-    if max(grounding.levels, default=0) >= config.sizes.num_levels:
+    if grounding is not None and grounding.contrastive_weight and not data.group_by_image:
         raise ConfigError(
-            f"grounding.levels={list(grounding.levels)} names a level that the network does not "
-            f"have; with sizes.num_levels={config.sizes.num_levels} the last one is "
-            f"{config.sizes.num_levels - 1}."
-        )
-    if grounding.choice_weight and not config.data.get("group_by_image"):
-        raise ConfigError(
-            "grounding.choice_weight chooses among the people of an image, who are in one "
-            "batch only with data.group_by_image=true; give that, or grounding.choice_weight=0."
+            "loss.auxiliary.grounding.contrastive_weight compares the people of an image, who are "
+            "in one batch only with data.group_by_image=true; give that, or a weight of 0."
         )
 
 

@@ -8,64 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from uniphd.errors import ConfigError
 from uniphd.keypoints import COCO17, keypoint_schema
+from uniphd.losses.auxiliary.base import AuxiliaryInputs, AuxiliaryLoss, WarmUp
 from uniphd.losses.boxes import box_l1_loss, giou_loss
 from uniphd.losses.focal import class_loss
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss, visibility_loss
-from uniphd.losses.masks import dice_loss, half_resolution, mask_focal_loss
-from uniphd.losses.matcher import HungarianMatcher, Match, take
+from uniphd.losses.matched_masks import MatchedMasks, mask_losses, match_with_masks
+from uniphd.losses.matcher import HungarianMatcher, Match
 from uniphd.losses.precision import without_autocast
 from uniphd.losses.predictions import StackedPredictions, stack_predictions
-from uniphd.losses.targets import StackedTargets, stack_masks, stack_targets
-from uniphd.models.outputs import MaskFeatures, Predictions
+from uniphd.losses.targets import StackedTargets, stack_targets
+from uniphd.models.outputs import Predictions, TokenPredictions
 from uniphd.structures import Target
+
+if TYPE_CHECKING:
+    from uniphd.models.uniphd import UniPHD
 
 MASK_LOSSES = ("mask", "dice", "mask_low", "dice_low")
 LOSS_NAMES = ("class", "box", "giou", "keypoints", "oks", "visibility", *MASK_LOSSES)
-
-# The official configuration. Its visibility weight is 4 on a loss that it divides by the number of
-# instances once more, which is 1 on the plain mean at the official 4 images per GPU.
-OFFICIAL_WEIGHTS: Mapping[str, float] = {
-    "class": 2.0, "box": 5.0, "giou": 2.0, "keypoints": 10.0, "oks": 4.0, "visibility": 1.0,
-    "mask": 2.0, "dice": 5.0, "mask_low": 2.0, "dice_low": 5.0,
-}  # fmt: skip
-
-
-class MaskHead(Protocol):
-    """What the criterion asks of the model's mask head; masks are made for chosen queries only."""
-
-    def coarse(self, features: MaskFeatures, embedding: Tensor, centre: Tensor) -> Tensor:
-        """(B, N, C) embeddings and (B, N, 2) centres -> (B, N, 16, h8, w8) maps at stride 8."""
-        ...
-
-    def low_resolution(self, coarse: Tensor) -> Tensor:
-        """(B, N, 16, h8, w8) -> (B, N, H / 2, W / 2) logits."""
-        ...
-
-    def refine(self, features: MaskFeatures, coarse: Tensor) -> Tensor:
-        """(B, N, 16, h8, w8) -> (B, N, H, W) logits."""
-        ...
-
-
-@dataclass(frozen=True)
-class MatchedMasks:
-    """Mask logits of the first S outputs' matched queries and what they shall be.
-
-    Attributes:
-        logits: (S, M, H, W).
-        low_logits: (S, M, H / 2, W / 2).
-        target: (S, M, H, W) bool, zero on padding.
-    """
-
-    logits: Tensor
-    low_logits: Tensor
-    target: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,7 +40,8 @@ class CriterionResult:
 
     Attributes:
         total: () the weighted sum, to call `backward` on.
-        losses: unweighted values by "output/loss", such as "final/class", detached.
+        losses: unweighted values by "output/loss", such as "final/class", and by the names of
+            auxiliary losses, detached.
         non_finite_costs: () int64, how many matching costs were NaN or infinite.
     """
 
@@ -95,17 +62,22 @@ class SetCriterion(nn.Module):
             Without mask weights the mask head is never called.
         aux_masks: also supervise the masks of the layers before the last.
         keypoints: name of the keypoint set, whose sigmas OKS takes.
+        auxiliary: losses beside the published ones by name; None for one that is left out.
+        warmup: the first steps, in which auxiliary losses alone are trained; None for none.
 
     Raises:
-        ConfigError: a weight is negative or belongs to no loss, or all are 0.
+        ConfigError: a weight is negative or belongs to no loss, or all are 0; or a warm-up trains
+            nothing.
     """
 
     def __init__(
         self,
         matcher: HungarianMatcher,
-        weights: Mapping[str, float] = OFFICIAL_WEIGHTS,
+        weights: Mapping[str, float],
         aux_masks: bool = False,
         keypoints: str = COCO17.name,
+        auxiliary: Mapping[str, AuxiliaryLoss | None] | None = None,
+        warmup: WarmUp | None = None,
     ) -> None:
         super().__init__()
         if unknown := sorted(set(weights) - set(LOSS_NAMES)):
@@ -121,45 +93,95 @@ class SetCriterion(nn.Module):
         self.schema = keypoint_schema(keypoints)
         self.sigmas: Tensor
         self.register_buffer("sigmas", torch.tensor(self.schema.sigmas), persistent=False)
+        self.auxiliary = {name: loss for name, loss in (auxiliary or {}).items() if loss}
+        self.warmup = warmup
+        self.warmup_weights = {
+            name: self.auxiliary[name].weight if weight is None else weight
+            for name, weight in (warmup.weights if warmup else {}).items()
+            if name in self.auxiliary
+        }
+        if warmup is not None and not any(self.warmup_weights.values()):
+            raise ConfigError(
+                f"loss.warmup.weights is {dict(warmup.weights)}, which gives no weight to any of "
+                f"the auxiliary losses {sorted(self.auxiliary)}; give one, or loss.warmup=null."
+            )
+
+    def check(self, model: UniPHD) -> None:
+        """Raise ConfigError where the network does not give what an auxiliary loss reads."""
+        for loss in self.auxiliary.values():
+            loss.check(model)
+
+    def warms_up(self, step: int) -> bool:
+        """Whether the optimizer step with this number, counted from 0, belongs to the warm-up."""
+        return self.warmup is not None and step < self.warmup.steps
 
     def forward(
         self,
         predictions: Predictions,
         targets: Sequence[Target],
-        mask_head: MaskHead | None,
+        model: UniPHD,
         num_instances: float | Tensor,
+        image_index: Sequence[int] | None = None,
     ) -> CriterionResult:
         """Loss of a batch.
 
         Args:
             predictions: the network's answer.
-            targets: one per image, on the predictions' device.
-            mask_head: the model's; may be None where no mask loss has a weight.
+            targets: one per prompt, on the predictions' device.
+            model: the network; masks are made for chosen queries, poses for chosen tokens.
             num_instances: what sums are divided by, see `losses.targets.count_instances`.
-
-        Raises:
-            ConfigError: there is a mask loss but no mask head.
+            image_index: B times the index of the prompt's image; None for one prompt per image.
         """
-        if self.uses_masks and mask_head is None:
-            raise ConfigError(
-                "the model has no mask head but the mask losses have weights; use loss=no_mask."
-            )
         stacked = stack_targets(targets, self.sigmas)
         outputs = stack_predictions(predictions)
         masks: MatchedMasks | None = None
-        if mask_head is not None and self.uses_masks:
-            match, masks = self._match_with_masks(predictions, outputs, mask_head, targets, stacked)
+        if self.uses_masks:
+            *earlier, final = predictions.layers
+            match, masks = match_with_masks(
+                self.matcher,
+                outputs,
+                [final, *earlier] if self.aux_masks else [final],
+                predictions.mask_features,
+                model.mask_head,
+                targets,
+                stacked,
+            )
         else:
             match = self.matcher(outputs, stacked)
         losses = self.matched_losses(outputs, stacked, match, num_instances, masks)
+        named = {
+            f"{output}/{name}": value
+            for name, values in losses.items()
+            for output, value in zip(outputs.names, values.detach().unbind(), strict=False)
+        }
+        weights = {name: loss.weight for name, loss in self.auxiliary.items() if loss.weight}
+        inputs = AuxiliaryInputs(
+            predictions.tokens, targets, stacked, image_index, model, num_instances
+        )
+        beside = {name: self.auxiliary[name](inputs) for name in weights}
         return CriterionResult(
-            total=self.weighted_total(losses),
-            losses={
-                f"{output}/{name}": value
-                for name, values in losses.items()
-                for output, value in zip(outputs.names, values.detach().unbind(), strict=False)
-            },
+            total=weighted_total(losses | beside, self.weights | weights),
+            losses=named | {name: value.detach() for name, value in beside.items()},
             non_finite_costs=match.non_finite,
+        )
+
+    def warm_up(
+        self,
+        tokens: TokenPredictions,
+        targets: Sequence[Target],
+        model: UniPHD,
+        num_instances: float | Tensor,
+        image_index: Sequence[int] | None = None,
+    ) -> CriterionResult:
+        """Loss of a batch in the warm-up, of `UniPHD.read_tokens`; other arguments as `forward`."""
+        stacked = stack_targets(targets, self.sigmas)
+        inputs = AuxiliaryInputs(tokens, targets, stacked, image_index, model, num_instances)
+        weights = {name: weight for name, weight in self.warmup_weights.items() if weight}
+        losses = {name: self.auxiliary[name](inputs) for name in weights}
+        return CriterionResult(
+            total=weighted_total(losses, weights),
+            losses={name: value.detach() for name, value in losses.items()},
+            non_finite_costs=stacked.labels.new_zeros(()),
         )
 
     def matched_losses(
@@ -185,7 +207,7 @@ class SetCriterion(nn.Module):
         with without_autocast(outputs.logits.device):
             sums = _common_losses(outputs, targets, match) | _box_losses(outputs, targets, match)
             if masks is not None:
-                sums |= _mask_losses(masks)
+                sums |= mask_losses(masks)
             losses = {name: value / num_instances for name, value in sums.items()}
             losses["visibility"] = visibility_loss(
                 match.queries(outputs.visibility_logits),
@@ -193,59 +215,10 @@ class SetCriterion(nn.Module):
             )
         return {name: value for name, value in losses.items() if name in self.weights}
 
-    def weighted_total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Sum over names and outputs of losses, each times the weight of its name."""
-        weighted = [self.weights[name] * value for name, value in losses.items()]
-        return torch.cat(weighted).sum()
 
-    def _match_with_masks(
-        self,
-        predictions: Predictions,
-        outputs: StackedPredictions,
-        mask_head: MaskHead,
-        targets: Sequence[Target],
-        stacked: StackedTargets,
-    ) -> tuple[Match, MatchedMasks]:
-        """Match on coarse masks of all queries, then refine the matched ones only.
-
-        The S layers whose masks are supervised stand side by side, as S * Q queries of an image.
-        """
-        features = predictions.mask_features
-        *earlier, final = predictions.layers
-        layers = [final, *earlier] if self.aux_masks else [final]
-        made = [layer.coarse_masks for layer in layers if layer.coarse_masks is not None]
-        coarse = (
-            _side_by_side(made)
-            if made
-            else mask_head.coarse(
-                features,
-                _side_by_side([layer.embedding for layer in layers]),
-                _side_by_side([layer.centre for layer in layers]),
-            )
-        )
-        low_logits = mask_head.low_resolution(coarse)
-        height, width = low_logits.shape[-2:]
-        masks = stack_masks(targets, (2 * height, 2 * width))
-        match = self.matcher(outputs, stacked, low_logits.detach(), half_resolution(masks))
-        # One slot per image, layer and person; those without a pair hold a query that is not read.
-        _, images, queries, people = match.shape
-        layer = torch.arange(len(layers), device=coarse.device).unsqueeze(1)
-        place = match.image * len(layers) + layer
-        rows = place * queries + match.query[: len(layers)]
-        slots = place * people + match.person[: len(layers)]
-        chosen = rows.new_zeros(images * len(layers) * people)
-        chosen = chosen.index_copy_(0, slots.flatten(), rows.flatten()).view(images, -1)
-        refined = mask_head.refine(features, take(coarse.flatten(0, 1), chosen))
-        return match, MatchedMasks(
-            logits=take(refined.flatten(0, 1), slots),
-            low_logits=take(low_logits.flatten(0, 1), rows),
-            target=match.people(masks, len(layers)),
-        )
-
-
-def _side_by_side(values: list[Tensor]) -> Tensor:
-    """Values (B, Q, ...) of S layers as (B, S * Q, ...)."""
-    return values[0] if len(values) == 1 else torch.cat(values, dim=1)
+def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum over names, and over the outputs of a name, of losses times the weight of their name."""
+    return torch.cat([weights[name] * value.reshape(-1) for name, value in losses.items()]).sum()
 
 
 def _common_losses(
@@ -275,14 +248,3 @@ def _box_losses(
         "box": box_l1_loss(boxes, true_boxes).sum(1),
         "giou": giou_loss(boxes, true_boxes).sum(1),
     }
-
-
-def _mask_losses(masks: MatchedMasks) -> dict[str, Tensor]:
-    low_target = half_resolution(masks.target)
-    losses = {
-        "mask": mask_focal_loss(masks.logits, masks.target),
-        "dice": dice_loss(masks.logits, masks.target),
-        "mask_low": mask_focal_loss(masks.low_logits, low_target),
-        "dice_low": dice_loss(masks.low_logits, low_target),
-    }
-    return {name: loss.sum(1) for name, loss in losses.items()}

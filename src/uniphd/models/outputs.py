@@ -109,13 +109,28 @@ class GroundingPrediction:
         padding: (B + N, S) bool, True on padding.
         rows: (B + N,) the prompt whose person is meant; a caption's is that of the same person.
         shapes: (h, w) of the levels.
-        canvas: (height, width) of the padded canvas in pixels.
     """
 
     logits: Tensor
     padding: Tensor
     rows: Tensor
     shapes: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class TokenPredictions:
+    """What the network says of every image token and cell.
+
+    Attributes:
+        proposals: all tokens that queries are selected from.
+        grounding: the fusion's answer per image token; None where the fusion makes none.
+        heatmaps: None where the network has none.
+        canvas: (height, width) of the padded canvas in pixels.
+    """
+
+    proposals: TokenProposals
+    grounding: GroundingPrediction | None
+    heatmaps: HeatmapPrediction | None
     canvas: Size
 
 
@@ -134,6 +149,7 @@ class FusedFeatures:
         stride4: (B, C4, h4, w4) backbone map.
         sizes: (h, w) of every image inside the padded canvas.
         grounding: None where the fusion makes none.
+        canvas: (height, width) of the padded canvas in pixels.
     """
 
     tokens: Tensor
@@ -146,6 +162,7 @@ class FusedFeatures:
     stride4: Tensor
     sizes: tuple[Size, ...]
     grounding: GroundingPrediction | None
+    canvas: Size
 
 
 @dataclass(frozen=True)
@@ -156,17 +173,13 @@ class Predictions:
         layers: one prediction per decoder layer; the last is the final one.
         selection: the encoder's prediction for the selected tokens.
         mask_features: input of `UniPHD.mask_head`.
-        proposals: all tokens that queries are selected from.
-        grounding: the fusion's logits per image token; None where the fusion makes none.
-        heatmaps: None where the network has none.
+        tokens: what it says of all image tokens.
     """
 
     layers: tuple[LayerPrediction, ...]
     selection: SelectionPrediction
     mask_features: MaskFeatures
-    proposals: TokenProposals
-    grounding: GroundingPrediction | None = None
-    heatmaps: HeatmapPrediction | None = None
+    tokens: TokenPredictions
 
     @property
     def final(self) -> LayerPrediction:

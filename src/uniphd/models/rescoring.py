@@ -63,7 +63,7 @@ class GroundingRescoring(nn.Module):
         if not fusion.gives_grounding:
             raise ConfigError(
                 f"model.rescoring needs grounding logits, which {type(fusion).__name__} does not "
-                "make; use fusion=product or model.rescoring=null."
+                "make; use model=uniphd_plus or model.rescoring=null."
             )
         if max(self.levels) >= len(neck.levels):
             raise ConfigError(

@@ -29,6 +29,7 @@ from uniphd.models.outputs import (
     GroundingPrediction,
     MaskFeatures,
     Predictions,
+    TokenPredictions,
 )
 from uniphd.models.position import sine_position_2d
 from uniphd.models.prompt_encoder import PromptEncoder
@@ -45,7 +46,7 @@ class UniPHD(nn.Module):
         backbone: image -> maps at strides 4, 8, 16, 32.
         prompt_encoder: prompt -> tokens.
         neck: maps at strides 8, 16, 32 -> levels of C channels.
-        fusion: levels x prompt -> levels.
+        fusion: levels x prompt -> levels; None for levels that do not meet the prompt.
         encoder: deformable self-attention over the levels.
         query_selection: the encoder's best tokens -> query groups.
         decoder: query groups x memory -> refined groups.
@@ -65,7 +66,7 @@ class UniPHD(nn.Module):
         backbone: Backbone,
         prompt_encoder: PromptEncoder,
         neck: ChannelMapper,
-        fusion: PromptFusion | NoFusion,
+        fusion: PromptFusion | NoFusion | None,
         encoder: DeformableEncoder,
         query_selection: QuerySelection,
         decoder: PoseDecoder,
@@ -82,6 +83,7 @@ class UniPHD(nn.Module):
                     f"model.{name}.num_keypoints is {part.num_keypoints}, but {self.schema} is "
                     "chosen; give both parts as many."
                 )
+        fusion = NoFusion() if fusion is None else fusion
         if rescoring is not None:
             rescoring.check(fusion, neck)
         self.backbone = backbone
@@ -151,9 +153,9 @@ class UniPHD(nn.Module):
             layers=tuple(layers),
             selection=selection.prediction,
             mask_features=mask_features,
-            proposals=selection.proposals,
-            grounding=fused.grounding,
-            heatmaps=selection.heatmaps,
+            tokens=TokenPredictions(
+                selection.proposals, fused.grounding, selection.heatmaps, fused.canvas
+            ),
         )
 
     def fuse(
@@ -185,7 +187,7 @@ class UniPHD(nn.Module):
         grounding = None
         if fused.grounding_logits is not None:
             every = torch.arange(len(prompts), device=images.device)
-            grounding = GroundingPrediction(fused.grounding_logits, padding, every, shapes, canvas)
+            grounding = GroundingPrediction(fused.grounding_logits, padding, every, shapes)
         if captions is not None:
             grounding = self._ground(captions, grounding, tokens, places, rows)
         return FusedFeatures(
@@ -199,7 +201,15 @@ class UniPHD(nn.Module):
             stride4=_pick(stride4, rows),
             sizes=sizes,
             grounding=grounding,
+            canvas=canvas,
         )
+
+    def read_tokens(self, fused: FusedFeatures) -> TokenPredictions:
+        """What is said of all tokens as if the encoder changed nothing, for losses before it."""
+        selection = self.query_selection
+        proposals = selection.propose(fused.tokens, fused.padding, fused.shapes, fused.valid_ratios)
+        heatmaps = selection.maps(proposals, fused.stride4, fused.valid_ratios)
+        return TokenPredictions(proposals, fused.grounding, heatmaps, fused.canvas)
 
     def _ground(
         self,
@@ -213,7 +223,7 @@ class UniPHD(nn.Module):
         if prompts is None or not isinstance(self.fusion, ProductFusion):
             raise ConfigError(
                 f"Captions beside the prompts are grounded, which {type(self.fusion).__name__} "
-                "does not do; use fusion=product or data.num_extra_captions=0."
+                "does not do; use model=uniphd_plus or data.num_extra_captions=0."
             )
         meant = torch.tensor(captions.rows).to(tokens.device, non_blocking=True)
         encoded = self.prompt_encoder.encode_text(captions.prompts)

@@ -17,13 +17,9 @@ from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig
 from uniphd.checkpoints.reading import portable_config
 from uniphd.errors import ConfigError
 from uniphd.inference.detect import detect, to_cpu
-from uniphd.losses.auxiliary.dense_keypoints import DensePoseLoss
-from uniphd.losses.auxiliary.grounding import GroundingLoss
-from uniphd.losses.auxiliary.heatmaps import KeypointMapLoss
-from uniphd.losses.criterion import SetCriterion
+from uniphd.losses.criterion import CriterionResult, SetCriterion
 from uniphd.losses.targets import count_instances
 from uniphd.metrics.evaluator import RefHumanEvaluator
-from uniphd.models.outputs import GroundingPrediction, HeatmapPrediction, TokenProposals
 from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch, Instances
 from uniphd.training.accumulation import InstanceMean
@@ -51,21 +47,14 @@ class RefHumanModule(LightningModule):
             argument `run_steps` is given the run's number of optimizer steps.
         lr: base learning rate.
         weight_decay: base weight decay.
-        rules: exceptions by parameter name, see `parameter_groups`.
+        param_groups: exceptions by parameter name, see `parameter_groups`.
         interval: "epoch" or "step", when the schedule advances.
         top_k: predictions per image that count for AP; 20 in RefHuman's protocol.
-        grounding: loss of the fusion's grounding logits, which alone is trained in the first steps
-            of a run and may accompany the other losses afterwards; None, as published, for none.
-        dense_pose: loss of the poses of all image tokens on the person, in a grounding warm-up,
-            too; None, as published, for none.
-        keypoint_maps: loss of the maps that selected keypoints move to, in a grounding warm-up,
-            too; None, as published, for none.
         non_finite: what to do about losses and gradients that are NaN or infinite, see
             `FiniteSteps`.
 
     Raises:
-        ConfigError: `grounding` is given but the network's fusion makes no grounding logits, or
-            `keypoint_maps` but the network has none.
+        ConfigError: the network does not give what an auxiliary loss reads.
     """
 
     def __init__(
@@ -77,25 +66,13 @@ class RefHumanModule(LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         lr: float = 1e-4,
         weight_decay: float = 1e-4,
-        rules: Sequence[Mapping[str, Any]] = (),
+        param_groups: Sequence[Mapping[str, Any]] = (),
         interval: str = "epoch",
         top_k: int = 20,
-        grounding: GroundingLoss | None = None,
-        dense_pose: DensePoseLoss | None = None,
-        keypoint_maps: KeypointMapLoss | None = None,
         non_finite: NonFinite = "stop",
     ) -> None:
         super().__init__()
-        if grounding is not None and not model.fusion.gives_grounding:
-            raise ConfigError(
-                f"The grounding loss needs a fusion that gives grounding logits, which "
-                f"{type(model.fusion).__name__} does not; use fusion=product or grounding=none."
-            )
-        if keypoint_maps is not None and model.query_selection.heatmaps is None:
-            raise ConfigError(
-                "The loss of keypoint maps needs a network with maps; choose both with "
-                "keypoint_maps=cells, or neither with keypoint_maps=none."
-            )
+        criterion.check(model)
         self.model = model
         self.criterion = criterion
         self.model_config = model_config
@@ -103,12 +80,9 @@ class RefHumanModule(LightningModule):
         self.make_scheduler = scheduler
         self.lr = lr
         self.weight_decay = weight_decay
-        self.rules = rules
+        self.param_groups = param_groups
         self.interval = interval
         self.top_k = top_k
-        self.grounding = grounding
-        self.dense_pose = dense_pose
-        self.keypoint_maps = keypoint_maps
         self.instances = torch.ones(())  # people of the batches in training, of all processes
         self.accumulated = InstanceMean()
         self.finite = FiniteSteps(non_finite)
@@ -132,69 +106,25 @@ class RefHumanModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, so weighted that its mean over processes is that over their people."""
         people = count_instances(batch.targets)
-        losses, counts = self._losses(batch, people)
-        shared = share_losses(losses, counts, people)
+        result = self._criterion_result(batch, people)
+        losses = {**result.losses, "loss": result.total}
+        shared = share_losses(losses, {"non_finite_costs": result.non_finite_costs}, people)
         self.instances = shared.people
         self.finite.watch(batch.image_ids, losses, shared.losses["loss"])
         self._log(shared, len(batch))
         return losses["loss"] * shared.weight
 
-    def _losses(self, batch: Batch, people: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses by name, unweighted but for `loss`, which is trained on; and counts by name."""
-        if self.grounding is not None and self.grounding.warms_up(self.global_step):
-            return self._warm_up(self.grounding, batch, people), {}
-        predictions = self.model(*batch.inputs, captions=batch.extra_captions)
-        result = self.criterion(predictions, batch.targets, self.model.mask_head, people)
-        losses: dict[str, Tensor] = dict(result.losses)
-        total: Tensor = result.total
-        if self.grounding is not None and self.grounding.weight:
-            losses["grounding"] = _grounding_loss(self.grounding, predictions.grounding, batch)
-            total = total + self.grounding.weight * losses["grounding"]
-        dense = self._dense_losses(predictions.proposals, predictions.heatmaps, batch, people)
-        losses |= {**dense, "loss": total + self._weighted(dense)}
-        return losses, {"non_finite_costs": result.non_finite_costs}
-
-    def _warm_up(self, grounding: GroundingLoss, batch: Batch, people: int) -> dict[str, Tensor]:
-        """Losses by name in the warm-up, in which nothing behind the fusion is computed.
-
-        Poses and maps are read from the fused tokens, as if the encoder changed nothing.
-        """
-        fused = self.model.fuse(*batch.inputs, captions=batch.extra_captions)
-        loss = _grounding_loss(grounding, fused.grounding, batch)
-        if self.dense_pose is None and self.keypoint_maps is None:
-            return {"grounding": loss, "loss": loss}
-        selection = self.model.query_selection
-        proposals = selection.propose(fused.tokens, fused.padding, fused.shapes, fused.valid_ratios)
-        maps = selection.maps(proposals, fused.stride4, fused.valid_ratios)
-        dense = self._dense_losses(proposals, maps, batch, people)
-        total = (grounding.weight or 1.0) * loss + self._weighted(dense)
-        return {"grounding": loss, **dense, "loss": total}
-
-    def _dense_losses(
-        self,
-        proposals: TokenProposals,
-        maps: HeatmapPrediction | None,
-        batch: Batch,
-        people: int,
-    ) -> dict[str, Tensor]:
-        """The unweighted losses of all tokens and cells by name, those that there are."""
-        losses = {}
-        if self.dense_pose is not None:
-            canvas = (batch.images.shape[-2], batch.images.shape[-1])
-            poses = self.model.query_selection.poses
-            losses["dense_pose"] = self.dense_pose(proposals, poses, batch.targets, canvas, people)
-        if self.keypoint_maps is not None:
-            assert maps is not None  # the module's constructor refuses networks without
-            losses["keypoint_maps"] = self.keypoint_maps(maps, batch.targets, people)
-        return losses
-
-    def _weighted(self, dense: Mapping[str, Tensor]) -> Tensor | float:
-        """The sum of `_dense_losses` with their weights; 0 for none."""
-        total: Tensor | float = 0.0
-        for name, loss in (("dense_pose", self.dense_pose), ("keypoint_maps", self.keypoint_maps)):
-            if loss is not None:
-                total = total + loss.weight * dense[name]
-        return total
+    def _criterion_result(self, batch: Batch, people: int) -> CriterionResult:
+        """The losses of one batch; in the warm-up, nothing behind the fusion is computed."""
+        supervision = (batch.targets, self.model, people, batch.image_index)
+        result: CriterionResult
+        if self.criterion.warms_up(self.global_step):
+            fused = self.model.fuse(*batch.inputs, captions=batch.extra_captions)
+            result = self.criterion.warm_up(self.model.read_tokens(fused), *supervision)
+        else:
+            predictions = self.model(*batch.inputs, captions=batch.extra_captions)
+            result = self.criterion(predictions, *supervision)
+        return result
 
     def _log(self, shared: SharedLosses, size: int) -> None:
         """Log everything in logged steps, and show the main losses in all of them."""
@@ -262,7 +192,7 @@ class RefHumanModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer over named parameter groups, and its schedule."""
         groups = parameter_groups(
-            self.model.named_parameters(), self.lr, self.weight_decay, self.rules
+            self.model.named_parameters(), self.lr, self.weight_decay, self.param_groups
         )
         optimizer = self.make_optimizer(groups)
         if self.make_scheduler is None:
@@ -277,14 +207,6 @@ class RefHumanModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how to rebuild the network, as plain values, beside its weights."""
         checkpoint[CONFIG_KEY] = portable_config(self.model_config, self.model)
-
-
-def _grounding_loss(
-    loss: GroundingLoss, prediction: GroundingPrediction | None, batch: Batch
-) -> Tensor:
-    """The unweighted grounding loss of a batch, its captions included."""
-    assert prediction is not None  # the module's constructor refuses fusions without
-    return loss(prediction, batch.targets, batch.image_index)
 
 
 def parameter_table(model: torch.nn.Module) -> dict[str, int]:

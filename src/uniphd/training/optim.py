@@ -18,46 +18,47 @@ def parameter_groups(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     lr: float,
     weight_decay: float,
-    rules: Sequence[Mapping[str, Any]] = (),
+    param_groups: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Sort trainable parameters into optimizer groups.
 
     Args:
         named_parameters: of the network.
-        lr: learning rate of parameters that no rule names.
+        lr: learning rate of parameters that no entry of `param_groups` names.
         weight_decay: of the same.
-        rules: each has a regular expression `pattern` that is searched in the parameter's name, and
-            `lr` or `weight_decay` or both; the first rule that matches decides. A rule with
+        param_groups: each has a regular expression `pattern` that is searched in the parameter's
+            name, and `lr` or `weight_decay` or both; the first one that matches decides. One with
             `optional: true` may match nothing.
 
     Returns:
         Groups with `name`, `params`, `lr` and `weight_decay`; empty ones are left out.
 
     Raises:
-        ConfigError: a rule lacks its pattern, or none of the parameters matches it.
+        ConfigError: an entry lacks its pattern, or none of the parameters matches it.
     """
     named = list(named_parameters)
-    for rule in rules:
-        pattern = rule.get("pattern")
-        needed = not (pattern and rule.get("optional"))
+    for entry in param_groups:
+        pattern = entry.get("pattern")
+        needed = not (pattern and entry.get("optional"))
         if needed and not (pattern and any(re.search(pattern, name) for name, _ in named)):
             raise ConfigError(
-                f"The optimizer rule {dict(rule)} matches no parameter; its `pattern` is searched "
-                f"in names such as '{named[0][0]}', and `optional: true` lets it match none."
+                f"{dict(entry)} in optim.param_groups matches no parameter; its `pattern` is "
+                f"searched in names such as '{named[0][0]}', and `optional: true` lets it match "
+                "none."
             )
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
-        rule = next((rule for rule in rules if re.search(rule["pattern"], name)), {})
-        label = str(rule.get("pattern", "default"))
+        entry = next((entry for entry in param_groups if re.search(entry["pattern"], name)), {})
+        label = str(entry.get("pattern", "default"))
         group = groups.setdefault(
             label,
             {
                 "name": label,
                 "params": [],
-                "lr": rule.get("lr", lr),
-                "weight_decay": rule.get("weight_decay", weight_decay),
+                "lr": entry.get("lr", lr),
+                "weight_decay": entry.get("weight_decay", weight_decay),
             },
         )
         group["params"].append(parameter)

@@ -1,20 +1,21 @@
-"""Dense poses, against loops over people, levels and cells."""
+"""Dense keypoint supervision, against loops over people, levels and cells."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.losses.auxiliary.conftest import CANVAS, MakeInputs
 from tests.losses.conftest import MakeTarget
 from uniphd.errors import ConfigError
-from uniphd.losses.auxiliary.dense_keypoints import DensePoseLoss
+from uniphd.losses.auxiliary.dense_keypoints import DenseKeypointLoss
 from uniphd.models.outputs import TokenProposals
 from uniphd.structures import Target
 
-CANVAS = (32, 48)
 SHAPES = ((4, 6), (2, 3))
 TOKENS = 30
 SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)  # COCO, thousandths
@@ -32,7 +33,10 @@ def proposals(images: int, generator: torch.Generator) -> TokenProposals:
     return TokenProposals(features, centres, invalid, SHAPES)
 
 
-def by_loops(loss: DensePoseLoss, tokens: TokenProposals, targets: list[Target]) -> float:
+MODEL = SimpleNamespace(query_selection=SimpleNamespace(poses=poses))
+
+
+def by_loops(loss: DenseKeypointLoss, tokens: TokenProposals, targets: list[Target]) -> float:
     total = 0.0
     for image, target in enumerate(targets):
         for person in range(len(target)):
@@ -44,7 +48,7 @@ def by_loops(loss: DensePoseLoss, tokens: TokenProposals, targets: list[Target])
                     y, x = cell // width * rows, cell % width * columns
                     share = target.masks[person, y : y + rows, x : x + columns].float().mean()
                     token = first + cell
-                    if share < loss.least_coverage or tokens.invalid[image, token]:
+                    if share < loss.min_occupancy or tokens.invalid[image, token]:
                         continue
                     features = tokens.features[image, token].detach()
                     answer = poses(features, tokens.centres[image, token])
@@ -65,21 +69,24 @@ def by_loops(loss: DensePoseLoss, tokens: TokenProposals, targets: list[Target])
     return total
 
 
-@pytest.mark.parametrize("arguments", [{}, {"keypoint_weight": 0.0}, {"least_coverage": 0.45}])
+@pytest.mark.parametrize("arguments", [{}, {"keypoint_weight": 0.0}, {"min_occupancy": 0.45}])
 def test_equals_loops(
-    arguments: dict[str, float], make_target: MakeTarget, generator: torch.Generator
+    arguments: dict[str, float],
+    make_inputs: MakeInputs,
+    make_target: MakeTarget,
+    generator: torch.Generator,
 ) -> None:
     targets = [make_target(people, CANVAS) for people in (2, 1)]
     tokens = proposals(2, generator)
-    loss = DensePoseLoss(**arguments)
+    loss = DenseKeypointLoss(1, **arguments)
     expected = by_loops(loss, tokens, targets) / 3
     assert expected > 0.1
-    value = loss(tokens, poses, targets, CANVAS, 3).item()
+    value = loss(make_inputs(targets, 3, model=MODEL, proposals=tokens)).item()
     assert value == pytest.approx(expected, rel=1e-5)
 
 
 def test_only_tokens_on_a_person_get_a_gradient(
-    make_target: MakeTarget, generator: torch.Generator
+    make_inputs: MakeInputs, make_target: MakeTarget, generator: torch.Generator
 ) -> None:
     target = make_target(1, CANVAS)
     target.masks[:] = False
@@ -88,25 +95,26 @@ def test_only_tokens_on_a_person_get_a_gradient(
     tokens = proposals(1, generator)
     tokens.invalid[:] = False
     tokens.invalid[0, 1] = True
-    DensePoseLoss()(tokens, poses, [target], CANVAS, 1).backward()
+    DenseKeypointLoss(1)(make_inputs([target], model=MODEL, proposals=tokens)).backward()
     assert tokens.features.grad is not None
     assert tokens.features.grad.abs().sum(-1)[0].nonzero().flatten().tolist() == [0, 2, 24]
 
 
 def test_nobody_or_nobody_large_enough_is_no_danger(
-    make_target: MakeTarget, generator: torch.Generator
+    make_inputs: MakeInputs, make_target: MakeTarget, generator: torch.Generator
 ) -> None:
     small = make_target(1, CANVAS)
     small.masks[:] = False
     tokens = proposals(2, generator)
-    loss = DensePoseLoss()(tokens, poses, [make_target(0, CANVAS), small], CANVAS, 1)
+    targets = [make_target(0, CANVAS), small]
+    loss = DenseKeypointLoss(1)(make_inputs(targets, model=MODEL, proposals=tokens))
     loss.backward()
     assert loss == 0
     assert tokens.features.grad is not None
 
 
-@pytest.mark.parametrize("name", ["weight", "keypoint_weight", "oks_weight", "least_coverage"])
+@pytest.mark.parametrize("name", ["weight", "keypoint_weight", "oks_weight", "min_occupancy"])
 def test_negative_numbers_are_refused(name: str) -> None:
-    arguments: dict[str, Any] = {name: -1.0}
+    arguments: dict[str, Any] = {"weight": 1.0, name: -1.0}
     with pytest.raises(ConfigError, match=rf"{name}=-1.0.*negative"):
-        DensePoseLoss(**arguments)
+        DenseKeypointLoss(**arguments)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.losses.auxiliary.conftest import CANVAS, MakeInputs
 from uniphd.errors import ConfigError
-from uniphd.losses.auxiliary.grounding import GroundingLoss, choice_loss, coverage
+from uniphd.losses.auxiliary.grounding import GroundingLoss, contrastive_loss, occupancy
 from uniphd.models.outputs import GroundingPrediction
 from uniphd.structures import Target
 
-CANVAS = (32, 48)
 SIZES = ((32, 48), (24, 40))  # of the images inside the canvas
 SHAPES = ((4, 6), (2, 3), (1, 2))
 STRIDES = (8, 16)
@@ -49,7 +49,7 @@ def prediction(dtype: torch.dtype = torch.float32) -> GroundingPrediction:
             level[row, : math.ceil(height / stride), : math.ceil(width / stride)] = False
         padding.append(level.flatten(1))
     rows = torch.arange(2)
-    return GroundingPrediction(logits.to(dtype), torch.cat(padding, 1), rows, SHAPES, CANVAS)
+    return GroundingPrediction(logits.to(dtype), torch.cat(padding, 1), rows, SHAPES)
 
 
 def by_loops(answer: GroundingPrediction, levels: list[int], dice_weight: float) -> float:
@@ -80,24 +80,30 @@ def by_loops(answer: GroundingPrediction, levels: list[int], dice_weight: float)
 
 @pytest.mark.parametrize("levels", [[0], [1], [0, 1]])
 @pytest.mark.parametrize("dice_weight", [0.0, 0.7])
-def test_equals_loops_over_tokens(levels: list[int], dice_weight: float) -> None:
-    loss = GroundingLoss(1, dice_weight=dice_weight, levels=levels)
+def test_equals_loops_over_tokens(
+    make_inputs: MakeInputs, levels: list[int], dice_weight: float
+) -> None:
+    loss = GroundingLoss(weight=1, dice_weight=dice_weight, levels=levels)
     answer = prediction()
-    value = loss(answer, [target(mask) for mask in masks()], APART)
+    value = loss(
+        make_inputs([target(mask) for mask in masks()], image_index=APART, grounding=answer)
+    )
     assert float(value) == pytest.approx(by_loops(answer, levels, dice_weight), rel=1e-5)
 
 
-def test_padding_and_other_levels_get_no_gradient() -> None:
+def test_padding_and_other_levels_get_no_gradient(make_inputs: MakeInputs) -> None:
     answer = prediction()
     logits = answer.logits.requires_grad_()
-    GroundingLoss(1, dice_weight=1.0)(answer, [target(mask) for mask in masks()], APART).backward()
+    GroundingLoss(weight=1, dice_weight=1.0)(
+        make_inputs([target(mask) for mask in masks()], image_index=APART, grounding=answer)
+    ).backward()
     assert logits.grad is not None
     supervised = ~answer.padding
     supervised[:, -2:] = False  # the third level
     assert ((logits.grad != 0) == supervised).all()
 
 
-def test_the_choice_equals_loops_over_the_people_of_an_image() -> None:
+def test_the_contrastive_loss_equals_loops_over_the_people_of_an_image() -> None:
     """Five prompts and two captions, of two people of image 0, one twice, and of two others."""
     random = np.random.default_rng(1)
     people = random.random((4, 6)) * (random.random((4, 6)) < 0.6)
@@ -118,39 +124,54 @@ def test_the_choice_equals_loops_over_the_people_of_an_image() -> None:
         total = sum(copies[one] * math.exp(score) for one, score in scores.items())
         expected.append(-math.log(math.exp(scores[person]) / total))
     shared = torch.tensor(images)[:, None] == torch.tensor(images)
-    covered = torch.from_numpy(people[of_whom])
-    value = choice_loss(torch.from_numpy(logits), torch.tensor(rows), covered, shared)
+    occupied = torch.from_numpy(people[of_whom])
+    value = contrastive_loss(torch.from_numpy(logits), torch.tensor(rows), occupied, shared)
     assert float(value) == pytest.approx(np.mean(expected))
 
 
-def test_the_choice_is_among_the_people_of_one_image_only() -> None:
+def test_the_contrastive_loss_is_among_the_people_of_one_image_only(
+    make_inputs: MakeInputs,
+) -> None:
     answer, targets = prediction(), [target(mask) for mask in masks()]
-    with_choice = GroundingLoss(1, choice_weight=3.0)
+    contrastive = GroundingLoss(weight=1, contrastive_weight=3.0)
     torch.testing.assert_close(
-        with_choice(answer, targets, APART), GroundingLoss(1)(answer, targets, APART)
+        contrastive(make_inputs(targets, image_index=APART, grounding=answer)),
+        GroundingLoss(weight=1)(make_inputs(targets, image_index=APART, grounding=answer)),
     )
-    assert with_choice(answer, targets, (0, 0)) > GroundingLoss(1)(answer, targets, (0, 0)) + 0.1
+    assert (
+        contrastive(make_inputs(targets, image_index=(0, 0), grounding=answer))
+        > GroundingLoss(weight=1)(make_inputs(targets, image_index=(0, 0), grounding=answer)) + 0.1
+    )
 
 
 def test_somebody_who_covers_no_cell_is_no_danger() -> None:
     logits = torch.randn(2, 6, requires_grad=True)
-    covered = torch.stack([torch.zeros(6), torch.rand(6)])
-    choice_loss(logits, torch.arange(2), covered, torch.ones(2, 2, dtype=torch.bool)).backward()
+    occupied = torch.stack([torch.zeros(6), torch.rand(6)])
+    contrastive_loss(
+        logits, torch.arange(2), occupied, torch.ones(2, 2, dtype=torch.bool)
+    ).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
 
 
-def test_several_people_of_an_image_are_taken_together() -> None:
+def test_several_people_of_an_image_are_taken_together(make_inputs: MakeInputs) -> None:
     first, second = masks()
     parts = [first & (np.arange(48) < 20), first & (np.arange(48) >= 20)]
-    loss, answer = GroundingLoss(1), prediction()
-    together = loss(answer, [target(first), target(second)], APART)
-    torch.testing.assert_close(loss(answer, [target(*parts), target(second)], APART), together)
+    loss, answer = GroundingLoss(weight=1), prediction()
+    together = loss(
+        make_inputs([target(first), target(second)], image_index=APART, grounding=answer)
+    )
+    torch.testing.assert_close(
+        loss(make_inputs([target(*parts), target(second)], image_index=APART, grounding=answer)),
+        together,
+    )
 
 
-def test_half_precision_logits_are_taken_in_single_precision() -> None:
+def test_half_precision_logits_are_taken_in_single_precision(make_inputs: MakeInputs) -> None:
     answer = prediction(torch.bfloat16)
-    value = GroundingLoss(1)(answer, [target(mask) for mask in masks()], APART)
+    value = GroundingLoss(weight=1)(
+        make_inputs([target(mask) for mask in masks()], image_index=APART, grounding=answer)
+    )
     assert value.dtype == torch.float32
     assert float(value) == pytest.approx(by_loops(answer, [0, 1], 0), rel=1e-5)
 
@@ -159,29 +180,18 @@ def test_odd_levels_cover_the_whole_canvas() -> None:
     """A canvas of 48 has two rows at stride 32."""
     mask = torch.zeros(1, 48, 32, dtype=torch.bool)
     mask[:, :24] = True
-    torch.testing.assert_close(coverage(mask, (2, 1)), torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(occupancy(mask, (2, 1)), torch.tensor([[1.0, 0.0]]))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"warmup_steps": -1}, "negative"),
-        ({"warmup_steps": 1, "weight": -0.5}, "negative"),
-        ({"warmup_steps": 1, "choice_weight": -1.0}, "negative"),
-        ({"warmup_steps": 1, "levels": [0, -1]}, "negative"),
-        ({"warmup_steps": 1, "levels": []}, "at least one level"),
-        ({"warmup_steps": 0}, "neither"),
+        ({"weight": -0.5}, "negative"),
+        ({"contrastive_weight": -1.0}, "negative"),
+        ({"levels": [0, -1]}, "negative"),
+        ({"levels": []}, "at least one level"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        GroundingLoss(**arguments)
-
-
-def test_a_level_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match="levels 0 to 2"):
-        GroundingLoss(1, levels=[0, 3])(prediction(), [target(mask) for mask in masks()], APART)
-
-
-def test_the_warmup_counts_steps_from_zero() -> None:
-    assert [GroundingLoss(3).warms_up(step) for step in range(5)] == [True] * 3 + [False] * 2
+        GroundingLoss(**{"weight": 1.0, **arguments})

@@ -1,4 +1,4 @@
-"""The loss of keypoint maps, against PyTorch's cross-entropy with targets made by loops."""
+"""The loss of heatmaps, against PyTorch's cross-entropy with targets made by loops."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.losses.auxiliary.conftest import MakeInputs
 from tests.losses.conftest import MakeTarget
-from uniphd.errors import ConfigError
-from uniphd.losses.auxiliary.heatmaps import KeypointMapLoss
+from uniphd.losses.auxiliary.heatmaps import HeatmapLoss
 from uniphd.models.outputs import HeatmapPrediction
 from uniphd.structures import Target
 
@@ -62,45 +62,50 @@ def by_loops(maps: HeatmapPrediction, targets: list[Target], columns: int, rows:
 
 @pytest.mark.parametrize(("columns", "rows"), [(12, 8), (9, 6)])
 def test_equals_loops(
-    columns: int, rows: int, make_target: MakeTarget, generator: torch.Generator
+    columns: int,
+    rows: int,
+    make_inputs: MakeInputs,
+    make_target: MakeTarget,
+    generator: torch.Generator,
 ) -> None:
     targets = [make_target(people) for people in (2, 0, 1)]
     targets[0].keypoints[0, :4] = torch.tensor([[0, 0], [1, 1], [0.999, 0.001], [0.5, 1]])
     targets[0].visibility[0, :4] = 1
     maps = prediction(torch.randn(3, K, *SHAPE, generator=generator), columns, rows)
-    value = KeypointMapLoss()(maps, targets, 3).item()
+    value = HeatmapLoss(1)(make_inputs(targets, 3, heatmaps=maps)).item()
     assert value == pytest.approx(by_loops(maps, targets, columns, rows) / 3, rel=1e-5)
 
 
-def test_its_least_value_says_the_very_keypoint(make_target: MakeTarget) -> None:
+def test_its_least_value_says_the_very_keypoint(
+    make_inputs: MakeInputs, make_target: MakeTarget
+) -> None:
     target = make_target(1)
     target.keypoints[:] = 0.1 + 0.8 * target.keypoints
     target.visibility[:] = 1
     share = torch.stack([wanted(*point.tolist()) for point in target.keypoints[0]])
     maps = prediction(share.clamp(min=1e-30).log().unsqueeze(0))
     entropy = torch.special.entr(share).sum((1, 2)).mean().item()
-    assert KeypointMapLoss()(maps, [target], 1).item() == pytest.approx(entropy, rel=1e-5)
+    assert HeatmapLoss(1)(make_inputs([target], heatmaps=maps)).item() == pytest.approx(
+        entropy, rel=1e-5
+    )
     mean = maps.logits.softmax(-1) @ maps.centres
     torch.testing.assert_close(mean, target.keypoints)
 
 
-def test_what_is_not_labelled_gets_no_gradient(make_target: MakeTarget) -> None:
+def test_what_is_not_labelled_gets_no_gradient(
+    make_inputs: MakeInputs, make_target: MakeTarget
+) -> None:
     target = make_target(1)
     target.visibility[:] = 0
     target.visibility[0, 3] = 1
     logits = torch.zeros(1, K, *SHAPE, requires_grad=True)
-    KeypointMapLoss()(prediction(logits), [target], 1).backward()
+    HeatmapLoss(1)(make_inputs([target], heatmaps=prediction(logits))).backward()
     assert logits.grad is not None
     assert logits.grad.abs().sum((0, 2, 3)).nonzero().flatten().tolist() == [3]
 
 
-def test_nobody_is_no_danger(make_target: MakeTarget) -> None:
+def test_nobody_is_no_danger(make_inputs: MakeInputs, make_target: MakeTarget) -> None:
     logits = torch.zeros(1, K, *SHAPE, requires_grad=True)
-    loss = KeypointMapLoss()(prediction(logits), [make_target(0)], 1)
+    loss = HeatmapLoss(1)(make_inputs([make_target(0)], heatmaps=prediction(logits)))
     loss.backward()
     assert loss == 0
-
-
-def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"weight=-1.0.*negative"):
-        KeypointMapLoss(weight=-1.0)

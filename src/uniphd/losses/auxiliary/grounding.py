@@ -11,112 +11,95 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from uniphd.errors import ConfigError
+from uniphd.losses.auxiliary.base import AuxiliaryInputs, AuxiliaryLoss
 from uniphd.losses.precision import at_least_float32
-from uniphd.losses.targets import stack_masks
-from uniphd.models.outputs import GroundingPrediction
 from uniphd.models.rescoring import log_sum_exp_pooling
-from uniphd.structures import Size, Target
+from uniphd.structures import Size
+
+if TYPE_CHECKING:
+    from uniphd.models.uniphd import UniPHD
 
 _SMOOTH = 1.0  # keeps the dice ratio defined where nobody covers a token, as for masks
 
 
 @dataclass(frozen=True)
-class GroundingLoss:
+class GroundingLoss(AuxiliaryLoss):
     """Cross-entropy of grounding logits against the referred person's mask, and two more if wanted.
 
     A token's target is the share of its cell that the mask covers. Padding is left out. Every
     image and every level counts the same.
 
-    Most tokens are background, which says little about who is meant. The choice does: the people
-    of a batch whose prompts share an image are candidates, a candidate's score is that of their
-    mask (`log_sum_exp_pooling`), and the loss is the cross-entropy of the referred one. It needs
-    batches that hold several people of one image (`data.group_by_image=true`), else it is 0.
+    Most tokens are background, which says little about who is meant. The contrastive loss over the
+    people of an image does: the people of a batch whose prompts share an image are candidates, a
+    candidate's score is its mask's (`log_sum_exp_pooling`), and the loss is the cross-entropy of
+    the referred one. It needs batches that hold several people of one image
+    (`data.group_by_image=true`), else it is 0.
 
     Attributes:
-        warmup_steps: optimizer steps at the start of a run in which only this loss is trained.
-        weight: of this loss beside all others after the warm-up; 0 leaves it out.
         dice_weight: of the dice loss within this one; 0 leaves it out.
-        choice_weight: of the choice within this one; 0 leaves it out.
+        contrastive_weight: of the contrastive loss within this one; 0 leaves it out.
         levels: feature levels to supervise: 0 is stride 8, 1 is stride 16, and so on.
 
     Raises:
-        ConfigError: a number is negative, there is no level, or warm-up and weight are both 0.
+        ConfigError: a number is negative, or there is no level.
     """
 
-    warmup_steps: int
-    weight: float = 0.0
     dice_weight: float = 0.0
-    choice_weight: float = 0.0
+    contrastive_weight: float = 0.0
     levels: Sequence[int] = (0, 1)
 
     def __post_init__(self) -> None:
-        numbers = (
-            self.warmup_steps,
-            self.weight,
-            self.dice_weight,
-            self.choice_weight,
-            *self.levels,
-        )
-        if any(number < 0 for number in numbers):
-            raise ConfigError(f"{self} has a negative number; use 0 to leave a part out.")
+        super().__post_init__()
         if not self.levels:
-            raise ConfigError("grounding.levels is empty; name at least one level, such as [0, 1].")
-        if not (self.warmup_steps or self.weight):
             raise ConfigError(
-                "grounding has neither warmup_steps nor a weight; give one, or use grounding=none."
+                "loss.auxiliary.grounding.levels is empty; name at least one level, such as [0, 1]."
             )
 
-    def warms_up(self, step: int) -> bool:
-        """Whether the optimizer step with this number, counted from 0, belongs to the warm-up."""
-        return step < self.warmup_steps
-
-    def __call__(
-        self,
-        prediction: GroundingPrediction,
-        targets: Sequence[Target],
-        images: Sequence[int],
-    ) -> Tensor:
-        """The loss of a batch, ().
-
-        Args:
-            prediction: the fusion's answer.
-            targets: one per prompt, on the prediction's device; several people are taken together.
-            images: B times the index of the prompt's image.
-
-        Raises:
-            ConfigError: the network has no such level.
-        """
-        if max(self.levels) >= len(prediction.shapes):
+    def check(self, model: UniPHD) -> None:
+        """Raise ConfigError where the fusion gives no grounding logits, or has no such level."""
+        if not model.fusion.gives_grounding:
             raise ConfigError(
-                f"grounding.levels is {list(self.levels)}, but the network has the levels 0 to "
-                f"{len(prediction.shapes) - 1}."
+                f"The grounding loss needs a fusion that gives grounding logits, which "
+                f"{type(model.fusion).__name__} does not; use model=uniphd_plus or "
+                "loss.auxiliary.grounding=null."
             )
-        masks, rows = stack_masks(targets, prediction.canvas).any(1), prediction.rows
+        if max(self.levels) >= len(model.neck.levels):
+            raise ConfigError(
+                f"loss.auxiliary.grounding.levels is {list(self.levels)}, but the network has the "
+                f"levels 0 to {len(model.neck.levels) - 1} (sizes.num_levels)."
+            )
+
+    def __call__(self, inputs: AuxiliaryInputs) -> Tensor:
+        """The unweighted loss of a batch, (); several people of a target are taken together."""
+        prediction = inputs.tokens.grounding
+        assert prediction is not None  # `check` refuses fusions without
+        masks, rows = inputs.masks.any(1), prediction.rows
         lengths = [height * width for height, width in prediction.shapes]
         logits = at_least_float32(prediction.logits).split(lengths, dim=1)
         valid = (~prediction.padding).to(logits[0].dtype).split(lengths, dim=1)
-        shared = self._shared(images, masks.device)
+        shared = self._shared(inputs.image_index, masks.device)
         losses = []
         for level in self.levels:
-            covered = coverage(masks, prediction.shapes[level])
-            loss = self._token_loss(logits[level], covered[rows], valid[level])
+            occupied = occupancy(masks, prediction.shapes[level])
+            loss = self._token_loss(logits[level], occupied[rows], valid[level])
             if shared is not None:
-                choice = choice_loss(logits[level], rows, covered, shared)
-                loss = loss + self.choice_weight * choice
+                contrast = contrastive_loss(logits[level], rows, occupied, shared)
+                loss = loss + self.contrastive_weight * contrast
             losses.append(loss)
         return torch.stack(losses).mean()
 
-    def _shared(self, images: Sequence[int], device: torch.device) -> Tensor | None:
-        """(B, B) bool, whether two prompts share their image; None where no choice is made."""
-        if not self.choice_weight:
+    def _shared(self, image_index: Sequence[int] | None, device: torch.device) -> Tensor | None:
+        """(B, B) bool, whether two prompts share their image; None without contrastive loss."""
+        if not self.contrastive_weight or image_index is None:
             return None
-        image = torch.tensor(images).to(device, non_blocking=True)
+        image = torch.tensor(image_index).to(device, non_blocking=True)
         return image.unsqueeze(1) == image
 
     def _token_loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -131,7 +114,7 @@ class GroundingLoss:
         return loss.mean()
 
 
-def choice_loss(logits: Tensor, rows: Tensor, covered: Tensor, shared: Tensor) -> Tensor:
+def contrastive_loss(logits: Tensor, rows: Tensor, occupied: Tensor, shared: Tensor) -> Tensor:
     """Cross-entropy of the referred person among the people of the same image, ().
 
     Two prompts about one person are no candidates for each other.
@@ -139,17 +122,17 @@ def choice_loss(logits: Tensor, rows: Tensor, covered: Tensor, shared: Tensor) -
     Args:
         logits: (R, s) of a level.
         rows: (R,) the prompt whose person the logits are about.
-        covered: (B, s) share of every cell that a prompt's person covers.
+        occupied: (B, s) share of every cell that a prompt's person covers.
         shared: (B, B) bool, whether two prompts share their image.
     """
-    scores = log_sum_exp_pooling(logits, covered)
-    same_person = (covered.unsqueeze(1) == covered).all(-1)
+    scores = log_sum_exp_pooling(logits, occupied)
+    same_person = (occupied.unsqueeze(1) == occupied).all(-1)
     same_person.fill_diagonal_(False)
     candidates = shared & ~same_person
     return F.cross_entropy(scores.masked_fill(~candidates[rows], -torch.inf), rows)
 
 
-def coverage(masks: Tensor, shape: Size) -> Tensor:
+def occupancy(masks: Tensor, shape: Size) -> Tensor:
     """Share of every cell of a level that a mask covers.
 
     Args:

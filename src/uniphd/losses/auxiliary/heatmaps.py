@@ -1,62 +1,43 @@
-"""Loss of keypoint maps: which cells of the image hold the referred person's keypoints.
-
-Shapes: B images, M people at most in one image, K keypoints, N cells.
-"""
+"""Loss of heatmaps: which cells of the image hold the referred person's keypoints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from uniphd.errors import ConfigError
-from uniphd.keypoints import COCO17
-from uniphd.losses.targets import stack_targets
-from uniphd.models.outputs import HeatmapPrediction
-from uniphd.structures import Target
+from uniphd.losses.auxiliary.base import AuxiliaryInputs, AuxiliaryLoss
+
+if TYPE_CHECKING:
+    from uniphd.models.uniphd import UniPHD
 
 _EPS = 1e-6  # nobody labelled: the mean is 0
 
 
 @dataclass(frozen=True)
-class KeypointMapLoss:
+class HeatmapLoss(AuxiliaryLoss):
     """Cross-entropy with the four cells around a keypoint, weighted as in bilinear interpolation.
 
     The mean over such a distribution is the keypoint itself. In one dimension this is the
     distribution focal loss without its focusing (Li et al., arXiv 2006.04388, equation 6).
-
-    Attributes:
-        weight: of this loss beside all others, in a grounding warm-up, too.
-
-    Raises:
-        ConfigError: the weight is negative.
     """
 
-    weight: float = 1.0
+    def check(self, model: UniPHD) -> None:
+        """Raise ConfigError where the network has no heatmaps."""
+        if model.query_selection.heatmaps is None:
+            raise ConfigError(
+                "The loss of heatmaps needs a network with heatmaps; give "
+                "model.query_selection.heatmap_dim=64, or loss.auxiliary.heatmaps=null."
+            )
 
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ConfigError(f"{self} has a negative number; use keypoint_maps=none for none.")
-
-    def __call__(
-        self,
-        prediction: HeatmapPrediction,
-        targets: Sequence[Target],
-        num_instances: float | Tensor,
-    ) -> Tensor:
-        """The loss of a batch, (): per person the mean over labelled keypoints.
-
-        Args:
-            prediction: the maps.
-            targets: one per image, on the prediction's device.
-            num_instances: divisor, see `losses.targets.count_instances`.
-        """
-        stacked = stack_targets(
-            targets, torch.tensor(COCO17.sigmas, device=targets[0].boxes.device)
-        )
+    def __call__(self, inputs: AuxiliaryInputs) -> Tensor:
+        """The unweighted loss of a batch, (): per person the mean over labelled keypoints."""
+        prediction, stacked = inputs.tokens.heatmaps, inputs.stacked
+        assert prediction is not None  # `check` refuses networks without
         extent = prediction.extent[:, None, None]
         place = torch.minimum((stacked.keypoints * extent - 0.5).clamp(min=0), extent - 1)
         low = place.floor()
@@ -70,5 +51,5 @@ class KeypointMapLoss:
             entropy = entropy - share * likelihood.gather(3, cell.unsqueeze(-1)).squeeze(-1)
         visibility = stacked.visibility
         mean = (entropy * visibility).sum(-1) / (visibility.sum(-1) + _EPS)
-        out: Tensor = mean.sum() / num_instances
+        out: Tensor = mean.sum() / inputs.num_instances
         return out

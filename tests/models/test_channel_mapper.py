@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional as F
 
+from uniphd.errors import ConfigError
 from uniphd.models.channel_mapper import ChannelMapper
 
 
@@ -33,3 +35,12 @@ def test_levels_are_convolutions_and_group_norms() -> None:
         expected = expected * norm.weight[:, None, None] + norm.bias[:, None, None]
         assert convolution.kernel_size == (kernel, kernel)
         torch.testing.assert_close(levels[index], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("hidden_dim", "num_levels", "says"),
+    [(48, 4, "hidden_dim=48 is not a multiple of 32"), (64, 2, "num_levels=2 leaves out")],
+)
+def test_impossible_sizes_are_refused(hidden_dim: int, num_levels: int, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        ChannelMapper([8, 16, 32], hidden_dim, num_levels)

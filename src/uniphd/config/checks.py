@@ -14,12 +14,10 @@ from uniphd.errors import ConfigError
 from uniphd.keypoints import keypoint_schema
 from uniphd.losses.criterion import MASK_LOSSES
 from uniphd.metrics.evaluator import METRICS
-from uniphd.models.channel_mapper import NORM_GROUPS
 
 _POSE_LOSSES = ("keypoints", "oks", "visibility")
 _MASK_METRICS = ("oIoU", "mIoU", "P@", "mask_", "pick", "referring_acc", "swap")
 _POSE_METRICS = ("pose_", "PCKh", "mean_OKS")
-_BACKBONE_LEVELS = 3  # strides 8, 16 and 32
 _FOREVER = -1  # Lightning's max_epochs and max_steps
 
 
@@ -74,19 +72,10 @@ def _check_sizes(config: DictConfig) -> None:
     for name, value in sizes.items():
         if name not in ("dropout", "encoder_layers") and value < 1:
             raise ConfigError(f"sizes.{name} is {value}; give a number of at least 1.")
-    for divisor, reason in (
-        (sizes.num_heads, "sizes.num_heads"),
-        (NORM_GROUPS, "the neck's norms"),
-    ):
-        if sizes.hidden_dim % divisor:
-            raise ConfigError(
-                f"sizes.hidden_dim={sizes.hidden_dim} is not a multiple of {divisor} ({reason}); "
-                "give one that is."
-            )
-    if sizes.num_levels < _BACKBONE_LEVELS:
+    if sizes.hidden_dim % sizes.num_heads:
         raise ConfigError(
-            f"sizes.num_levels={sizes.num_levels} leaves out maps of the backbone; there are at "
-            f"least {_BACKBONE_LEVELS} levels, of strides 8, 16 and 32."
+            f"sizes.hidden_dim={sizes.hidden_dim} is not a multiple of "
+            f"sizes.num_heads={sizes.num_heads}; give one that is."
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from uniphd.errors import ConfigError
+
 NORM_GROUPS = 32
 """Groups of the norms, which divide C."""
 
@@ -18,12 +20,25 @@ class ChannelMapper(nn.Module):
         hidden_dim: C, a multiple of `NORM_GROUPS`.
         num_levels: levels to give; every level beyond the maps halves the one before, the first of
             them taken from the last map itself.
+
+    Raises:
+        ConfigError: C is no multiple of `NORM_GROUPS`, or there are fewer levels than maps.
     """
 
     def __init__(
         self, in_channels: Sequence[int], hidden_dim: int = 256, num_levels: int = 4
     ) -> None:
         super().__init__()
+        if hidden_dim % NORM_GROUPS:
+            raise ConfigError(
+                f"sizes.hidden_dim={hidden_dim} is not a multiple of {NORM_GROUPS}, the groups of "
+                "the neck's norms; give one that is."
+            )
+        if num_levels < len(in_channels):
+            raise ConfigError(
+                f"sizes.num_levels={num_levels} leaves out some of the backbone's "
+                f"{len(in_channels)} maps; give at least {len(in_channels)}."
+            )
         self.levels = nn.ModuleList(_projection(width, hidden_dim, 1) for width in in_channels)
         width = in_channels[-1]
         for _ in range(num_levels - len(in_channels)):

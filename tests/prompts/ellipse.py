@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -55,10 +55,3 @@ class EllipsePrompt(Prompt):
 
     def render(self, image: Image.Image) -> Image.Image:
         return image.convert("RGB")
-
-    def to_json(self) -> dict[str, Any]:
-        return {"centre": self.centre.tolist(), "radii": self.radii.tolist()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> EllipsePrompt:
-        return cls(torch.tensor(value["centre"]), torch.tensor(value["radii"]))

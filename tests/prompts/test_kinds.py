@@ -142,6 +142,10 @@ def test_a_kind_from_outside_needs_its_file_and_its_name(
     assert fixed.kind == ELLIPSE  # by which it is found again
     assert isinstance(fixed(someone, Random(0)), EllipsePrompt)
     assert "ellipse" not in KINDS
+    value = {"kind": "ellipse", **fixed(someone, Random(0)).to_json()}
+    assert prompt_from_json(value, {"ellipse": EllipsePrompt}).to_json() == {
+        name: value[name] for name in ("centre", "radii")
+    }
     batch = batch_prompts(drawn, HashTokenizer())
     images = torch.rand(8, 3, 64, 96)
     padding = torch.zeros(8, 64, 96, dtype=torch.bool)

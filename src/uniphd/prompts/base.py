@@ -32,7 +32,10 @@ _BORDER = 1.0  # pixels that rounding may put a point outside of the image
 
 
 class Prompt(ABC):
-    """One prompt. A subclass is a kind: a frozen dataclass in a file of its own."""
+    """One prompt. A subclass is a kind: a frozen dataclass in a file of its own.
+
+    Its fields are tensors; one with other fields has its own `to_json` and `from_json`.
+    """
 
     kind: ClassVar[str]
     """Name of the kind in configurations, metrics and JSON."""
@@ -76,12 +79,11 @@ class Prompt(ABC):
         """One line about the prompt."""
         return f"{self.kind} prompt"
 
-    @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Plain values, without the kind; see `uniphd.prompts.prompt_from_json`."""
+        """Plain values by field, without the kind; see `uniphd.prompts.prompt_from_json`."""
+        return {name: value.tolist() for name, value in vars(self).items()}
 
     @classmethod
-    @abstractmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`.
 
@@ -90,6 +92,8 @@ class Prompt(ABC):
             TypeError: a value is of another type.
             ValueError: a value makes no sense.
         """
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        return cls(**{name: torch.tensor(value[name], dtype=torch.float32) for name in names})
 
 
 @dataclass(frozen=True)

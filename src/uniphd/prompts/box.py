@@ -5,10 +5,10 @@ Shapes: N boxes, D features, h x w the stride-16 map.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from PIL import Image
@@ -92,15 +92,6 @@ class BoxPrompt(Prompt):
         unit = prompt_width(image)
         frame = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
         return paint(image, lambda pen: pen.stroke(frame, unit))
-
-    def to_json(self) -> dict[str, Any]:
-        """{"box": [x1, y1, x2, y2]}."""
-        return {"box": self.box.tolist()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> BoxPrompt:
-        """See the base."""
-        return cls(torch.tensor(value["box"], dtype=torch.float32))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -75,12 +74,3 @@ class PointPrompt(Prompt):
         x, y = self.point.tolist()
         unit = prompt_width(image)
         return paint(image, lambda pen: pen.dot((x, y), unit))
-
-    def to_json(self) -> dict[str, Any]:
-        """{"point": [x, y]}."""
-        return {"point": self.point.tolist()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> PointPrompt:
-        """See the base."""
-        return cls(torch.tensor(value["point"], dtype=torch.float32))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from PIL import Image
@@ -73,15 +73,6 @@ class ScribblePrompt(Prompt):
         stroke = [(x, y) for x, y in self.points.tolist()]
         unit = prompt_width(image)
         return paint(image, lambda pen: pen.stroke(stroke, unit))
-
-    def to_json(self) -> dict[str, Any]:
-        """{"points": [[x, y], ...]}."""
-        return {"points": self.points.tolist()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ScribblePrompt:
-        """See the base."""
-        return cls(torch.tensor(value["points"], dtype=torch.float32))
 
 
 def sample_stroke(person: AnnotatedPerson, random: Random) -> Tensor:

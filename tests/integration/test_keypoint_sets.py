@@ -56,6 +56,14 @@ def test_a_set_trains_is_evaluated_and_keeps_to_itself(
             run(f"data.root={refhuman_folder}", f"{key}={last}")
 
 
+def test_all_losses_beyond_the_paper_know_the_set(tmp_path: Path) -> None:
+    data = write_refhuman(tmp_path / "data", people=4, schema=SCHEMAS["crowdpose"])
+    options = ["keypoints=crowdpose", "model=uniphd_plus", "loss=plus", "loss.warmup=null"]
+    short = ["data.val_file=null", "callbacks=none", f"data.root={data}"]
+    metrics = train(compose_train(tmp_path / "run", *SMALL, *QUICK[:2], *options, *short))
+    assert math.isfinite(metrics["train/heatmaps"] + metrics["train/dense_keypoints"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

@@ -43,7 +43,7 @@ from uniphd.inference.detect import detect
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt, batch_prompts
-from uniphd.structures import Batch, Size, Target
+from uniphd.structures import Batch, Size, Target, pack_targets
 
 PARTS = (
     "backbone",
@@ -163,7 +163,7 @@ def make_batch(size: Size, count: int, kind: str) -> Batch:
         sizes=(size,) * count,
         original_sizes=(size,) * count,
         prompts=batch_prompts([prompts[kind]] * count, _tokenize),
-        targets=(person,) * count,
+        packed_targets=pack_targets([person] * count, size),
         image_ids=tuple(range(count)),
     )
 
@@ -177,7 +177,7 @@ def train(network: UniPHD, criterion: nn.Module, batch: Batch) -> None:
     """Forward, losses and backward; gradients start from nothing."""
     network.zero_grad()
     predictions = network(*batch.inputs)
-    result = criterion(predictions, batch.targets, network.mask_head, float(len(batch)))
+    result = criterion(predictions, batch.targets, network, float(len(batch)))
     result.total.backward()
 
 

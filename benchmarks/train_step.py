@@ -77,7 +77,7 @@ def prepare(config: DictConfig, fabric: Fabric) -> tuple[Callable[[], dict[str, 
         with fabric.autocast():
             predictions = network(*batch.inputs)
             marks.append(now())
-            result = criterion(predictions, batch.targets, network.mask_head, float(len(batch)))
+            result = criterion(predictions, batch.targets, network, float(len(batch)))
         marks.append(now())
         result.total.backward()
         marks.append(now())

@@ -6,8 +6,9 @@ annotated people, T detections, K keypoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -46,16 +47,49 @@ class Target:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
-        """Copy with every tensor on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Target:
-        """Copy with every tensor in page-locked memory."""
+@dataclass(frozen=True)
+class PackedTargets:
+    """The targets of a batch in one block of memory per field.
+
+    Processes and devices hand memory over block by block, and a block costs more than its numbers.
+
+    Attributes:
+        people: of all targets, one behind the other; their masks lie top left in the padded canvas.
+        counts: the number of people of every target.
+    """
+
+    people: Target
+    counts: tuple[int, ...]
+
+    def split(self) -> tuple[Target, ...]:
+        """The targets one by one; views of the blocks."""
+        columns = [block.split(self.counts) for block in vars(self.people).values()]
+        return tuple(Target(*row) for row in zip(*columns, strict=True))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedTargets:
+        """Copy with every block on `device`."""
+        return self._map(lambda block: block.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> PackedTargets:
+        """Copy with every block in page-locked memory."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Target:
-        return replace(self, **{f.name: function(getattr(self, f.name)) for f in fields(self)})
+    def _map(self, function: Callable[[Tensor], Tensor]) -> PackedTargets:
+        blocks = {name: function(block) for name, block in vars(self.people).items()}
+        return replace(self, people=Target(**blocks))
+
+
+def pack_targets(targets: Sequence[Target], canvas: Size) -> PackedTargets:
+    """Put targets of images that fit into `canvas` (height, width) behind each other."""
+    counts = tuple(map(len, targets))
+    masks = torch.zeros(sum(counts), *canvas, dtype=torch.bool)
+    for rows, target in zip(masks.split(counts), targets, strict=True):
+        height, width = target.masks.shape[-2:]
+        rows[:, :height, :width] = target.masks
+    names = [field.name for field in fields(Target) if field.name != "masks"]
+    blocks = {name: torch.cat([getattr(target, name) for target in targets]) for name in names}
+    return PackedTargets(Target(**blocks, masks=masks), counts)
 
 
 @dataclass(frozen=True)
@@ -92,7 +126,7 @@ class Batch:
         sizes: B times the (h, w) of the prompt's image inside the canvas.
         original_sizes: B times its (h, w) in its file.
         prompts: B prompts.
-        targets: B targets.
+        packed_targets: B targets; see `targets`.
         image_ids: B times the annotation file's image id.
         extra_captions: more captions of the same people; None for none.
     """
@@ -103,12 +137,17 @@ class Batch:
     sizes: tuple[Size, ...]
     original_sizes: tuple[Size, ...]
     prompts: PromptBatch
-    targets: tuple[Target, ...]
+    packed_targets: PackedTargets
     image_ids: tuple[int, ...]
     extra_captions: Captions | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets one by one, each with its masks on the canvas."""
+        return self.packed_targets.split()
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, tuple[Size, ...], PromptBatch, tuple[int, ...]]:
@@ -122,7 +161,7 @@ class Batch:
             images=self.images.to(device, non_blocking=non_blocking),
             padding_mask=self.padding_mask.to(device, non_blocking=non_blocking),
             prompts=self.prompts.to(device, non_blocking),
-            targets=tuple(target.to(device, non_blocking) for target in self.targets),
+            packed_targets=self.packed_targets.to(device, non_blocking),
             extra_captions=self.extra_captions and self.extra_captions.to(device, non_blocking),
         )
 
@@ -133,7 +172,7 @@ class Batch:
             images=self.images.pin_memory(),
             padding_mask=self.padding_mask.pin_memory(),
             prompts=self.prompts.pin_memory(),
-            targets=tuple(target.pin_memory() for target in self.targets),
+            packed_targets=self.packed_targets.pin_memory(),
             extra_captions=self.extra_captions and self.extra_captions.pin_memory(),
         )
 

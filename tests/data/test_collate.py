@@ -31,7 +31,7 @@ def sample(height: int, width: int, prompt: Prompt, image_id: int) -> Sample:
         keypoints=torch.rand(1, 17, 2),
         visibility=torch.ones(1, 17),
         area=torch.rand(1),
-        masks=torch.zeros(1, height, width, dtype=torch.bool),
+        masks=torch.rand(1, height, width) > 0.5,
     )
     image = torch.randint(1, 256, (3, height, width), dtype=torch.uint8)
     person = PersonSample(prompt, target, image_id)
@@ -54,13 +54,15 @@ def test_images_lie_top_left_in_zeros(tokenize: Tokenizer) -> None:
         assert batch.images[row].sum() == one.image.sum()
         assert not batch.padding_mask[row, :height, :width].any()
         assert batch.padding_mask[row].sum() == 48 * 48 - height * width
-        for field in fields(Target):
-            value, expected = (
-                getattr(batch.targets[row], field.name),
-                getattr(one.people[0].target, field.name),
-            )
-            assert torch.equal(value, expected)
-            assert value.dtype == expected.dtype
+        target = one.people[0].target
+        masks = batch.targets[row].masks
+        assert torch.equal(masks[:, :height, :width], target.masks)
+        assert masks.shape == (1, 48, 48)
+        assert masks.sum() == target.masks.sum()
+        for field in fields(Target)[:-1]:
+            value = getattr(batch.targets[row], field.name)
+            assert torch.equal(value, getattr(target, field.name))
+            assert value.dtype == getattr(target, field.name).dtype
     assert batch.sizes == ((30, 40), (33, 17), (5, 48), (8, 8))
     assert batch.original_sizes == ((60, 40), (66, 17), (10, 48), (16, 8))
     assert batch.image_ids == (7, 3, 9, 1)
@@ -102,12 +104,19 @@ def test_captions_know_whom_they_mean(tokenize: Tokenizer) -> None:
     assert Collate(tokenize)([replace(samples[1], people=(boy,))]).extra_captions is None
 
 
-def test_targets_share_one_block_of_memory_per_field(tokenize: Tokenizer) -> None:
+def test_targets_move_in_one_block_per_field(
+    tokenize: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = [sample(side, 16, TextPrompt("a man"), side) for side in (4, 9, 25)]
-    batch = Collate(tokenize)(samples)
-    for field in fields(Target):
-        tensors = [getattr(target, field.name) for target in batch.targets]
-        assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1, field.name
+    packed = Collate(tokenize)(samples).packed_targets
+    moved = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda block: moved.append(block) or block.clone())
+    copy = packed.pin_memory()
+    assert len(moved) == len(fields(Target))
+    for one, other in zip(packed.split(), copy.split(), strict=True):
+        for field in fields(Target):
+            assert torch.equal(getattr(one, field.name), getattr(other, field.name))
+    assert all(block.is_meta for block in vars(packed.to("meta").people).values())
 
 
 @pytest.mark.parametrize(("side", "canvas"), [(1, 32), (32, 32), (33, 48), (640, 640)])

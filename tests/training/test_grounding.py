@@ -28,7 +28,7 @@ from uniphd.models.fusion import ProductFusion
 from uniphd.models.tokenizer import HashTokenizer
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt, batch_prompts
-from uniphd.structures import Batch, Captions, Target
+from uniphd.structures import Batch, Captions, Target, pack_targets
 from uniphd.training.module import RefHumanModule
 
 SIZE = (64, 64)
@@ -87,7 +87,7 @@ def batch(*prompts: Prompt) -> Batch:
         sizes=(SIZE,) * count,
         original_sizes=(SIZE,) * count,
         prompts=batch_prompts(prompts, HashTokenizer()),
-        targets=(target,) * count,
+        packed_targets=pack_targets([target] * count, SIZE),
         image_ids=tuple(range(count)),
     )
 
@@ -260,7 +260,7 @@ def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.Mo
     image_index = (0, 0, 1, 1)
     left = data.targets[0]
     right = replace(left, masks=~left.masks)
-    data = replace(data, targets=(left, right, right, left))
+    data = replace(data, packed_targets=pack_targets([left, right, right, left], SIZE))
     shared = replace(data, image_index=image_index)
     # The same as prompts: each of the 7 with its own copy of the person's image and target.
     repeated = [*range(4), *rows]
@@ -269,7 +269,7 @@ def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.Mo
         images=data.images[:2],
         padding_mask=data.padding_mask[:2],
         image_index=tuple(image_index[row] for row in repeated),
-        targets=tuple(data.targets[row] for row in repeated),
+        packed_targets=pack_targets([data.targets[row] for row in repeated], SIZE),
     )
     captioned = with_captions(
         replace(shared, images=data.images[:2], padding_mask=data.padding_mask[:2]), rows

@@ -10,7 +10,7 @@ from PIL import Image
 from uniphd.models.uniphd import UniPHD
 from uniphd.ops.reference import ms_deform_attn_reference
 from uniphd.prompts import PointPrompt, batch_prompts
-from uniphd.structures import Batch
+from uniphd.structures import Batch, Target, pack_targets
 from uniphd.visualization.attention import (
     LEVEL_COLORS,
     Samples,
@@ -18,6 +18,15 @@ from uniphd.visualization.attention import (
     render_samples,
     samples_of,
     slot_names,
+)
+
+NOBODY = Target(
+    labels=torch.zeros(0, dtype=torch.int64),
+    boxes=torch.zeros(0, 4),
+    keypoints=torch.zeros(0, 17, 2),
+    visibility=torch.zeros(0, 17),
+    area=torch.zeros(0),
+    masks=torch.zeros(0, 96, 128, dtype=torch.bool),
 )
 
 
@@ -36,7 +45,7 @@ def batch() -> Batch:
         sizes=((96, 128), (96, 64)),
         original_sizes=((192, 256), (192, 128)),
         prompts=batch_prompts(prompts, lambda texts: pytest.fail("there is no text")),
-        targets=(),
+        packed_targets=pack_targets([NOBODY] * 2, (96, 128)),
         image_ids=(1, 2),
     )
 

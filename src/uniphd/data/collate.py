@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import torch
 
 from uniphd.data.dataset import PersonSample, Sample
 from uniphd.errors import PromptError
 from uniphd.prompts import TextPrompt, Tokenize, batch_prompts
-from uniphd.structures import Batch, Captions, Size, Target
+from uniphd.structures import Batch, Captions, Size, pack_targets
 
 _MULTIPLE = 16  # the canvas is rounded up to it (official release)
 _SMALLEST = 32  # sides of the canvas; the backbone's last map has a pixel for so many
@@ -52,7 +51,7 @@ class Collate:
             sizes=tuple(sizes[row] for row in image_index),
             original_sizes=tuple(samples[row].original_size for row in image_index),
             prompts=batch_prompts([person.prompt for person in people], self.tokenize),
-            targets=_in_blocks([person.target for person in people]),
+            packed_targets=pack_targets([person.target for person in people], (height, width)),
             image_ids=tuple(person.image_id for person in people),
             extra_captions=self._extra_captions(people),
         )
@@ -69,23 +68,6 @@ def _check_prompt(person: PersonSample, size: Size) -> None:
         person.prompt.require_inside(size)
     except PromptError as error:
         raise PromptError(f"image id {person.image_id}: {error}") from error
-
-
-def _in_blocks(targets: Sequence[Target]) -> tuple[Target, ...]:
-    """The targets as views of one block of memory per field.
-
-    A loading process hands memory over block by block, and a block costs more than its numbers.
-    """
-    columns = {}
-    for field in fields(Target):
-        tensors = [getattr(target, field.name) for target in targets]
-        block = torch.cat([tensor.flatten() for tensor in tensors])
-        parts = block.split([tensor.numel() for tensor in tensors])
-        columns[field.name] = [p.view(t.shape) for p, t in zip(parts, tensors, strict=True)]
-    return tuple(
-        Target(**{name: column[row] for name, column in columns.items()})
-        for row in range(len(targets))
-    )
 
 
 def _round_up(length: int) -> int:

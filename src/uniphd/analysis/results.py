@@ -145,8 +145,8 @@ def people_by_id(
     """By image id: everybody in the image, and the place of the referred person among them.
 
     Args:
-        annotations: who is referred to.
-        distractors: people of the same images whom nobody refers to.
+        annotations: the referred people.
+        distractors: people of the same images to whom no prompt refers.
     """
     return {
         annotation.image_id: (image.people, int(referred))

@@ -61,7 +61,7 @@ def describe_people(
 
     Args:
         annotations: the people who are referred to, at least one; every caption of theirs counts.
-        distractors: people of the same images whom nobody refers to.
+        distractors: people of the same images to whom no prompt refers.
 
     Raises:
         ValueError: no annotations.

@@ -101,7 +101,7 @@ def mask_referring(
     Args:
         annotations: all that are under evaluation.
         masks: compressed run lengths of the best detection by image id, as large as the image.
-        distractors: people whom nobody asks for.
+        distractors: people of the same images to whom no prompt refers.
     """
     images = [i for i in group_by_image(annotations, distractors) if len(i.people) > 1]
     return summarize_confusions([_mask_confusion(image, masks) for image in images])
@@ -117,7 +117,7 @@ def pose_referring(
     Args:
         annotations: all that are under evaluation.
         keypoints: (K, 2) or more columns of the best detection by image id.
-        distractors: people whom nobody asks for.
+        distractors: people of the same images to whom no prompt refers.
 
     Returns:
         mean_OKS: over the people with labelled keypoints, also those who are alone.

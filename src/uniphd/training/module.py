@@ -72,7 +72,8 @@ class RefHumanModule(LightningModule):
         non_finite: NonFinite = "stop",
     ) -> None:
         super().__init__()
-        criterion.check(model)
+        if criterion is not None:  # an evaluation has none
+            criterion.check(model)
         self.model = model
         self.criterion = criterion
         self.model_config = model_config

@@ -22,7 +22,7 @@ from tests.training.test_accumulation import largest_difference
 from uniphd.cli import train as cli
 from uniphd.cli.train import train
 from uniphd.errors import TrainingError
-from uniphd.losses import criterion
+from uniphd.losses import matched_masks
 from uniphd.losses.masks import dice_loss
 from uniphd.structures import Batch
 from uniphd.training.module import RefHumanModule
@@ -133,7 +133,7 @@ def train_with_a_broken_loss(folder: Path, action: str) -> tuple[int, list[bool]
     def broken(self: RefHumanModule, batch: Batch, batch_idx: int) -> Tensor:
         weights.append(decoder_weight(self))
         breaks = self.global_step == 2 and self.global_rank == 1
-        criterion.dice_loss = nan_loss if breaks else dice_loss
+        matched_masks.dice_loss = nan_loss if breaks else dice_loss
         return step(self, batch, batch_idx)
 
     RefHumanModule.training_step = broken  # type: ignore[method-assign]

@@ -18,7 +18,7 @@ from wandb.proto.wandb_internal_pb2 import ArtifactRecord, Record
 
 import uniphd
 from tests.integration.test_train_and_evaluate import run
-from tests.wandb_files import last_step, read_records
+from uniphd.training.loggers.wandb_files import last_step, read_records
 from uniphd.training.module import RefHumanModule
 
 pytestmark = [
@@ -153,14 +153,25 @@ def crash(monkeypatch: pytest.MonkeyPatch, folder: Path, root: Path, *options: s
             run(folder, root, 8, *options)
 
 
+def cut(path: Path, step: int) -> None:
+    """As if the process had been killed when the file had no more than this step."""
+    data = path.read_bytes()
+    for size in range(len(data), 0, -100):
+        path.write_bytes(data[:size])
+        if last_step(path.parents[2], "testrun") == step:
+            return
+
+
 @pytest.mark.parametrize("resumed", ["same", "another"])
 def test_an_interrupted_and_resumed_run_is_one_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refhuman_folder: Path, resumed: str
 ) -> None:
-    """Resumed without its id; in the same folder, and in another."""
+    """Resumed without its id; in the same folder after a failure, in another after a kill."""
     less = ("prompt=text", "callbacks.contact_sheet=null", "callbacks.instances_table=null")
     first, second = tmp_path / "same", tmp_path / resumed
     crash(monkeypatch, first, refhuman_folder, *less, *OFFLINE)
+    if resumed == "another":
+        cut(files(first)[0], step=1)
     last = first / "checkpoints" / "last.ckpt"
     run(second, refhuman_folder, 8, *less, *OFFLINE[:2], f"ckpt_path={last}")
 

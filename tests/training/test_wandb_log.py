@@ -1,15 +1,20 @@
-"""What W&B is sent, by a stand-in for its run."""
+"""What W&B is sent, by a stand-in for its run, and reading its files, made by hand."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb.proto.wandb_internal_pb2 import Record
 
 from uniphd.training.loggers.interface import LoggedRow
+from uniphd.training.loggers.wandb_files import last_step, read_records
 from uniphd.training.loggers.wandb_log import WandbLog
+
+BLOCK = 32 * 1024
 
 
 class Run:
@@ -40,17 +45,51 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def logger_in(folder: Path, id: str = "abc") -> WandbLog:
-    folder.mkdir(exist_ok=True)
     return WandbLog("project", folder, id=id)
 
 
-def send(folder: Path, steps: Iterable[int]) -> None:
-    """An earlier start of the run, which was killed after these steps."""
-    logger = logger_in(folder)
+def store(folder: Path, records: Iterable[Record], lost: int = 0) -> Path:
+    """A run's file, without the last bytes."""
+    data = bytearray(b":W&B\xbe\xe1\x00")
+    for record in records:
+        content, part = record.SerializeToString(), 0
+        while part == 0 or content:
+            room = BLOCK - len(data) % BLOCK
+            if room < 7:
+                data += bytes(room)
+                room = BLOCK
+            piece, content = content[: room - 7], content[room - 7 :]
+            kind = (4 if part else 1) if not content else (3 if part else 2)
+            data += struct.pack("<IHB", 0, len(piece), kind) + piece
+            part += 1
+    path = folder / "wandb" / "offline-run-20260101_000000-abc" / "run-abc.wandb"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(data[: len(data) - lost]))
+    return path
+
+
+def history(steps: Iterable[int], size: int = 0) -> list[Record]:
+    records = []
     for step in steps:
-        logger.log_metrics({"a": 1}, step)
-        logger.complete(step + 1)
-    logger.experiment.rows.clear()
+        record = Record()
+        record.history.step.num = step
+        record.history.item.add(key="a", value_json="1" * (size + step))
+        records.append(record)
+    return records
+
+
+@pytest.mark.parametrize("size", [10, 1000, BLOCK - 14, 3 * BLOCK])
+def test_records_are_read_over_the_ends_of_blocks(tmp_path: Path, size: int) -> None:
+    records = history(range(100 if size < BLOCK else 5), size)
+    assert list(read_records(store(tmp_path, records))) == records
+    assert last_step(tmp_path, "abc") == len(records) - 1
+    assert last_step(tmp_path, "another") is None
+
+
+@pytest.mark.parametrize("lost", [1, 12, 1005])
+def test_what_was_cut_off_is_left_out(tmp_path: Path, lost: int) -> None:
+    store(tmp_path, history(range(3), 1000), lost)
+    assert last_step(tmp_path, "abc") == 1
 
 
 def test_a_step_is_sent_as_a_whole(run: Run, tmp_path: Path) -> None:
@@ -79,7 +118,7 @@ def test_a_step_that_failed_is_left_to_the_resumed_run(run: Run, tmp_path: Path)
 
 def test_a_validation_that_begins_anew_completes_its_step(run: Run, tmp_path: Path) -> None:
     """The checkpoint was written before it; then the process was killed."""
-    send(tmp_path, range(3))
+    store(tmp_path, history(range(3)))
     logger = logger_in(tmp_path)
     rows = [LoggedRow(step, {"train/loss": 1.0}) for step in range(4)]
     logger.load_state_dict({"id": "abc", "folders": [str(tmp_path)]}, 4, rows)
@@ -96,7 +135,7 @@ def test_a_resumed_run_sends_what_is_missing(
     run: Run, tmp_path: Path, known: Iterable[int], sent: Iterable[int]
 ) -> None:
     """Whether the process went on after the checkpoint, or died before its file was written."""
-    send(tmp_path / "before", known)
+    store(tmp_path / "before", history(known))
     logger = logger_in(tmp_path / "after")
     rows = [LoggedRow(step, {"train/loss": float(step)}) for step in range(4)]
     position = {"id": "abc", "folders": [str(tmp_path / "before")]}
@@ -118,7 +157,7 @@ def test_an_online_run_knows_its_history(run: Run, tmp_path: Path) -> None:
 
 
 def test_another_id_is_another_run_with_the_history_so_far(run: Run, tmp_path: Path) -> None:
-    send(tmp_path, range(7))
+    store(tmp_path, history(range(7)))
     run.id = "branch"
     logger = logger_in(tmp_path, "branch")
     rows = [LoggedRow(step, {"a": 1}) for step in range(4)]

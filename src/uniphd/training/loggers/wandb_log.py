@@ -19,6 +19,7 @@ from uniphd.training.loggers.interface import (
     ModelLogger,
     ResumableLogger,
 )
+from uniphd.training.loggers.wandb_files import last_step
 from uniphd.visualization.contact_sheet import Row, render_panels
 
 _STEP = "trainer/global_step"  # Lightning's name of the axis
@@ -28,10 +29,9 @@ class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
     """Logs metrics, images and models; W&B's steps are those of the training.
 
     A step is sent as a whole, when it is over. W&B's history cannot be changed afterwards, so a
-    resumed run leaves out the steps that were sent, and sends the others again. W&B knows them of
-    an online run. Of an offline run, `wandb-<id>.steps` in `save_dir` has a line per step. (W&B's
-    own process writes what it was sent even if the training is killed. If it is killed too, the
-    last steps may be missing from W&B; `metrics.csv` has them.)
+    resumed run leaves out the steps that are in it, and sends again what was lost with a killed
+    process. W&B knows the steps of an online run. Those of an offline run are read from its files:
+    W&B's own process may lose what it was sent when the training is killed.
 
     Lightning's `WandbLogger` is not used because the id of its run cannot be set after it is made.
 
@@ -150,13 +150,8 @@ class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
         """The first step that the run's history does not have."""
         if not self.experiment.offline:
             return int(self.experiment.starting_step)
-        paths = [path for folder in self._folders if (path := self._sent_steps(folder)).is_file()]
-        steps = [int(line) for path in paths for line in path.read_text().splitlines()]
-        return 1 + max(steps, default=-1)
-
-    def _sent_steps(self, folder: str) -> Path:
-        """The file of the steps that were sent."""
-        return Path(folder) / f"wandb-{self.experiment.id}.steps"
+        steps = [last_step(Path(folder), self.experiment.id) for folder in self._folders]
+        return 1 + max((step for step in steps if step is not None), default=-1)
 
     def _add(self, values: Mapping[str, Any], step: int) -> None:
         if step < self._first:
@@ -167,13 +162,9 @@ class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
         self._waiting.update(values)
 
     def _send(self) -> None:
-        if not self._waiting:
-            return
-        self.experiment.log({**self._waiting, _STEP: self._step}, step=self._step)
-        self._waiting = {}
-        if self.experiment.offline:
-            with self._sent_steps(self._folders[-1]).open("a") as file:
-                file.write(f"{self._step}\n")
+        if self._waiting:
+            self.experiment.log({**self._waiting, _STEP: self._step}, step=self._step)
+            self._waiting = {}
 
 
 def instances_table(rows: Sequence[Row]) -> wandb.Table:

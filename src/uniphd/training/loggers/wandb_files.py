@@ -1,4 +1,4 @@
-"""Reading the files of a W&B run, to compare them with what was logged.
+"""Reading the files of a W&B run, which lie beside it whether it is online or offline.
 
 A `.wandb` file has a header of 7 bytes and then LevelDB's log format: blocks of 32 KiB, in them
 records of a checksum (4 bytes), a length (2), a kind (1) and the content. A record that does not

@@ -26,6 +26,7 @@ from uniphd.checkpoints.reading import portable_config, read_checkpoint
 from uniphd.cli.evaluate import evaluate
 from uniphd.config.compose import build_network
 from uniphd.errors import CheckpointError, ConfigError, UniPHDError
+from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
 
 
 class Hostile:
@@ -324,6 +325,18 @@ def test_the_training_checkpoint_that_is_damaged_below_is_good(
 ) -> None:
     torch.save(run_content(folder), tmp_path / "last.ckpt")
     assert convert(tmp_path / "last.ckpt", tmp_path / "out").kind == "run"
+
+
+def test_a_changed_byte_of_a_training_checkpoint(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    DurableCheckpointIO().save_checkpoint(run_content(folder), path)
+    uniphd.load_model(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # of the weights
+    path.write_bytes(content)
+    for use in (uniphd.load_model, lambda p: convert(p, tmp_path / "out")):
+        with pytest.raises(CheckpointError, match="checksum in its last bytes is wrong"):
+            use(path)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from uniphd.checkpoints.checksum import require_whole
 from uniphd.checkpoints.folder import (
     CONFIG_KEY,
     ModelConfig,
@@ -104,6 +105,7 @@ def read_pickle_safely(source: Path) -> Mapping[str, Any]:
         CheckpointError: the file is missing, damaged, or would execute code.
     """
     try:
+        require_whole(source)
         _require_uncompressed(source)
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(source, map_location="cpu", weights_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,38 @@ def test_a_damaged_file_is_noticed(tmp_path: Path, damage: Callable[[bytes], byt
     assert [read(tmp_path / name) for name in ("last.ckpt", "previous.ckpt")] == [3, 1]
     files.save_checkpoint({"step": 4, "weights": WEIGHTS + 4}, last)
     assert read(tmp_path / "previous.ckpt") == 3
+
+
+def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
+    last = tmp_path / "last.ckpt"
+    files = DurableCheckpointIO()
+    files.save_checkpoint({"step": 1, "weights": torch.arange(20.0)}, last)
+    whole = last.read_bytes()
+    assert torch.load(last, weights_only=True, mmap=True)["step"] == 1
+    for place in range(len(whole)):
+        changed = bytes([whole[place] ^ (0x01, 0x80, 0xFF)[place % 3]])
+        last.write_bytes(whole[:place] + changed + whole[place + 1 :])
+        with pytest.raises(CheckpointError, match="is damaged"):
+            files.load_checkpoint(last)
+    last.write_bytes(whole)
+    assert read_steps(last) == 1
+
+
+def test_files_without_a_checksum_are_read(tmp_path: Path) -> None:
+    last = tmp_path / "last.ckpt"
+    torch.save({"step": 1, "weights": torch.arange(20.0)}, last)
+    assert read_steps(last) == 1
+    whole = last.read_bytes()
+    assert torch.load(last, weights_only=True)["step"] == 1
+    for place in range(0, len(whole), 7):  # refused, or without effect: never another exception
+        last.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with suppress(CheckpointError):
+            read_steps(last)
+
+
+def read_steps(path: Path) -> int:
+    step: int = DurableCheckpointIO().load_checkpoint(path)["step"]
+    return step
 
 
 def test_torch_alone_does_not_notice_another_bit(tmp_path: Path) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
+from os import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 from zipfile import BadZipFile, ZipFile
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
+from uniphd.checkpoints.checksum import ChecksumWriter, require_whole
 from uniphd.errors import CheckpointError
 from uniphd.training.fault_tolerance.files import replacing
+
+_END = b"PK\x05\x06"  # begins the last record of a zip archive
+_END_SIZE = 22
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
     """Replaces checkpoints atomically.
 
     The previous `last.ckpt` is kept as `previous.ckpt` and used, with a warning, if `last.ckpt` is
-    corrupt.
+    corrupt. A checksum over the whole file is compared before the file is opened.
 
     Lightning writes to the system's temporary folder and moves the file from there. If that is
     another disk, the move is a copy, and a kill or a power failure leaves part of a checkpoint.
@@ -40,12 +44,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         keep = None if path in self._damaged else previous_of(path)
         with replacing(path, keep) as file:
+            writer = ChecksumWriter(file)
             try:
-                torch.save(checkpoint, file)
+                torch.save(checkpoint, cast(IO[bytes], writer))
             except RuntimeError as error:  # in which torch hides what the file said
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
+            writer.finish()
         self._damaged.discard(path)
 
     def read_ahead(self, path: str | Path) -> dict[str, Any]:
@@ -88,20 +94,36 @@ def previous_of(path: Path) -> Path | None:
 
 
 def _read(path: Path, map_location: Any, weights_only: bool | None) -> dict[str, Any]:
-    """The content of a file whose checksums are right; `torch.load` does not look at them.
+    """The content of a file that is as it was written.
 
     Raises:
         CheckpointError: the file is damaged or not a checkpoint.
     """
     try:
-        with ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise BadZipFile(f"the checksum of its part {damaged} is wrong")
+        if require_whole(path) is None:
+            _check_parts(path)
         content: dict[str, Any] = torch.load(
             path, map_location=map_location, weights_only=weights_only
         )
-    except (BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).split("\n", 1)[0].rstrip(".")
+    except CheckpointError:
+        raise
+    except Exception as error:  # readers of damaged files raise nearly anything
+        reason = (str(error) or type(error).__name__).split("\n", 1)[0].rstrip(".")
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}.") from error
     return content
+
+
+def _check_parts(path: Path) -> None:
+    """Check the parts of a file without a checksum of its own; `torch.load` looks at none.
+
+    Raises:
+        BadZipFile: a part is damaged, or something follows the archive's end.
+    """
+    with ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise BadZipFile(f"the checksum of its part {damaged} is wrong")
+    with path.open("rb") as file:
+        file.seek(-_END_SIZE, SEEK_END)
+        if not file.read().startswith(_END):  # such as a damaged checksum
+            raise BadZipFile("its end is not that of an archive")

@@ -72,7 +72,7 @@ def test_callbacks_follow_the_metric_of_the_run(choice: str, tmp_path: Path) -> 
     config = compose_train(tmp_path, f"callbacks={choice}", "monitor=some", "data.root=unused")
     built = {type(callback).__name__: callback for callback in build_nodes(config.callbacks)}
     assert len(built) == len(config.callbacks)
-    for name in {"ModelCheckpoint", "EarlyStopping"} & built.keys():
+    for name in {"BestCheckpoint", "EarlyStopping"} & built.keys():
         assert (built[name].monitor, built[name].mode) == ("some", "max")
 
 

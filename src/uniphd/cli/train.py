@@ -79,7 +79,8 @@ def train(config: DictConfig) -> dict[str, float]:
     resolve_backend(trainer.strategy.root_device.type, required=False)
     module = _build_module(config)
     if checkpoint is not None and trainer.is_global_zero:
-        load_logger_states(trainer.loggers, read_to_resume(checkpoint, checkpoint_io, module))
+        content = read_to_resume(checkpoint, checkpoint_io, module)
+        load_logger_states(trainer.loggers, content, checkpoint)
     with explain_lost_processes(), full_disk_is_an_error(config.paths.output_dir):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if module.results and trainer.is_global_zero:

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 
 from uniphd.training.loggers.interface import LoggedRow, ResumableLogger
+from uniphd.training.loggers.metrics_file import MetricsFile
 
 
 class CsvLog(CSVLogger, ResumableLogger):
     """Lightning's logger, but that a resumed run takes over the rows from before its checkpoint.
 
-    Lightning deletes the file of a folder that is used again. Here rows from after the checkpoint,
-    whose steps are trained anew, go, and those from before stay, or come along into another folder.
+    Rows from after the checkpoint, whose steps are trained anew, go, and those from before stay, or
+    come along into another folder.
 
     Args:
         folder: of the file.
@@ -24,6 +26,7 @@ class CsvLog(CSVLogger, ResumableLogger):
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__(folder, name="", version="")
+        self._file = MetricsFile(self.path)
         self._rows = 0  # in the file
         self._known: set[tuple[int | None, str]] = set()  # of the steps around the checkpoint
 
@@ -31,6 +34,16 @@ class CsvLog(CSVLogger, ResumableLogger):
     def path(self) -> Path:
         """The file."""
         return Path(self.log_dir) / "metrics.csv"
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """What Lightning's methods write through."""
+        return self._file
+
+    def finalize(self, status: str) -> None:
+        """Write what is not in the file yet."""
+        self.save()
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Append one row, but for what an interrupted validation had logged already."""
@@ -53,7 +66,6 @@ class CsvLog(CSVLogger, ResumableLogger):
         """Write the rows from before; they are in memory, the file may be the one they are from."""
         if not rows:
             return
-        self.path.unlink(missing_ok=True)
         for row in rows:
             self.log_metrics(row.values, row.step)
         self.save()
@@ -61,24 +73,38 @@ class CsvLog(CSVLogger, ResumableLogger):
         self._known = {(row.step, name) for row in last for name in row.values}
 
 
-def rows_before(step: int, state_dict: Mapping[str, Any]) -> list[LoggedRow]:
+def rows_before(step: int, state_dict: Mapping[str, Any], checkpoint: Path) -> list[LoggedRow]:
     """The rows of an interrupted run that its checkpoint was written after.
 
     Args:
         step: optimizer steps before the checkpoint.
         state_dict: of the `CsvLog` when it was written.
+        checkpoint: its file.
 
     Returns:
         The rows of earlier steps, and those that the file had by then: a validation between two
         optimizer steps is logged at the one to come. Empty if there is no file any more.
     """
-    path = Path(state_dict.get("path", ""))
+    path = _of_the_run(Path(state_dict.get("path", "csv/metrics.csv")), checkpoint)
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [_parse(row) for row in csv.DictReader(file)]
     count = state_dict.get("rows", 0)
     return [row for i, row in enumerate(rows) if row and (i < count or row.step < step)]
+
+
+def _of_the_run(written: Path, checkpoint: Path) -> Path:
+    """Where a run's file is today: the run's folder may have been moved, another be in its place.
+
+    Args:
+        written: the file when the checkpoint was saved.
+        checkpoint: in the run's folder, or in a folder of it.
+    """
+    inside = Path(*written.parts[-2:])  # csv/metrics.csv
+    folder = checkpoint.resolve().parent
+    near = (folder.parent / inside, folder / inside)
+    return next((path for path in near if path.is_file()), written)
 
 
 def _parse(row: Mapping[str, str | None]) -> LoggedRow | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -38,15 +39,18 @@ class LoggerStates(Callback):
         }
 
 
-def load_logger_states(loggers: Sequence[Logger], checkpoint: Mapping[str, Any]) -> None:
+def load_logger_states(
+    loggers: Sequence[Logger], checkpoint: Mapping[str, Any], path: str | Path
+) -> None:
     """Let loggers continue the run of a checkpoint; for the one process that logs.
 
     Args:
         loggers: that have not logged anything yet.
         checkpoint: the content of the file that training is to resume from.
+        path: of that file.
     """
     step, states = int(checkpoint["global_step"]), checkpoint.get(LOGS_KEY, {})
-    rows = rows_before(step, states.get(CsvLog.__name__, {}))
+    rows = rows_before(step, states.get(CsvLog.__name__, {}), Path(path))
     for logger in loggers:
         if isinstance(logger, ResumableLogger):
             logger.load_state_dict(states.get(type(logger).__name__, {}), step, rows)

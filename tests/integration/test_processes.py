@@ -13,6 +13,7 @@ from torch import distributed
 
 from tests.composition import compose_eval
 from tests.processes import run_processes
+from tests.refhuman_folder import write_refhuman
 from uniphd.cli.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,36 @@ def test_one_two_and_three_processes_find_the_same_to_the_last_digit(tmp_path: P
             assert collectives == 2 * len(expected)  # metrics and written results, per prompt kind
         for name in written:
             assert (folder / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+
+
+def evaluate_mixed(folder: Path, images: Path, batch_size: int) -> dict[str, dict[str, float]]:
+    """The packaged network's metrics on images of different sizes."""
+    processes = int(os.environ["WORLD_SIZE"])
+    config = compose_eval(
+        folder,
+        "ckpt=synthetic_cpu",
+        f"data.root={images}",
+        "data.num_workers=0",
+        "data.eval_transform.size=80",
+        "data.eval_transform.max_size=128",
+        f"data.val_batch_size={batch_size}",
+        "prompt=spatial",
+        "callbacks=none",
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+        f"trainer.devices={processes}",
+        "trainer.enable_progress_bar=false",
+    )
+    return evaluate(config)
+
+
+@pytest.mark.slow
+def test_images_of_different_sizes_give_the_same_in_any_batch_and_process(tmp_path: Path) -> None:
+    images = write_refhuman(tmp_path / "images", 24, seed=3)
+    (expected,) = run_processes(evaluate_mixed, 1, tmp_path / "1", images, 1)
+    for found in run_processes(evaluate_mixed, 2, tmp_path / "2", images, 5):
+        for kind, metrics in expected.items():
+            assert found[kind] == pytest.approx(metrics, abs=1e-6, nan_ok=True)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ class Collate:
         sizes = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
         for person, row in zip(people, image_index, strict=True):
             _check_prompt(person, sizes[row])
-        height, width = (_round_up(max(sides)) for sides in zip(*sizes, strict=True))
+        height, width = canvas_size([max(sides) for sides in zip(*sizes, strict=True)])
         images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
         padding_mask = torch.ones(len(samples), height, width, dtype=torch.bool)
         for row, (h, w) in enumerate(sizes):
@@ -62,13 +62,15 @@ class Collate:
         return Captions(TextPrompt.collate(texts, self.tokenize), tuple(rows)) if rows else None
 
 
+def canvas_size(size: Sequence[int]) -> Size:
+    """The canvas (height, width) of an image of `size` that is alone in its batch."""
+    height, width = (max(_SMALLEST, -(-length // _MULTIPLE) * _MULTIPLE) for length in size)
+    return height, width
+
+
 def _check_prompt(person: PersonSample, size: Size) -> None:
     try:
         person.prompt.require_sound()
         person.prompt.require_inside(size)
     except PromptError as error:
         raise PromptError(f"image id {person.image_id}: {error}") from error
-
-
-def _round_up(length: int) -> int:
-    return max(_SMALLEST, -(-length // _MULTIPLE) * _MULTIPLE)

@@ -148,3 +148,18 @@ class RefHumanDataset(Dataset[Sample]):
     def _random(self, purpose: str, epoch: int, index: int) -> Random:
         """A stream of its own for every purpose; `Random` hashes the string with SHA-512."""
         return Random(f"{purpose}/{self.seed}/{epoch}/{index}")
+
+
+class BatchedPeople(Dataset[list[Sample]]):
+    """Whole batches of a data set as items, for a sampler that says who is in a batch.
+
+    Args:
+        people: the data set.
+    """
+
+    def __init__(self, people: RefHumanDataset) -> None:
+        self.people = people
+
+    def __getitem__(self, keys: Sequence[SampleKey | int]) -> list[Sample]:
+        """The samples of a batch of people."""
+        return self.people.__getitems__(keys)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
 import lightning
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.collate import Collate
-from uniphd.data.dataset import RefHumanDataset, Sample
+from uniphd.data.collate import Collate, canvas_size
+from uniphd.data.dataset import BatchedPeople, RefHumanDataset, Sample
 from uniphd.data.images import ReadImage
 from uniphd.data.resumable import ResumableLoader, leave_stopping_to_the_main_process
-from uniphd.data.samplers import EpochSampler, ImageGroupSampler
-from uniphd.data.transforms import Transform
+from uniphd.data.samplers import EpochSampler, ImageGroupSampler, SameCanvasSampler
+from uniphd.data.transforms import Resize, Transform
 from uniphd.errors import ConfigError
 from uniphd.keypoints import COCO17, keypoint_schema
 from uniphd.prompts import FixedPrompt, SamplePrompt, TextPrompt, Tokenize
@@ -24,16 +24,19 @@ from uniphd.prompts import FixedPrompt, SamplePrompt, TextPrompt, Tokenize
 if TYPE_CHECKING:
     from typing_extensions import Required
 
+ValBatching: TypeAlias = Literal["alone", "official"]
+
 
 class LoaderOptions(TypedDict, total=False):
     """The arguments of `ReferringDataModule`, which its subclasses pass on."""
 
     tokenize: Required[Tokenize]
     train_transform: Required[Transform]
-    eval_transform: Required[Transform]
+    eval_transform: Required[Resize]
     prompt_sampler: Required[SamplePrompt]
     batch_size: int
     val_batch_size: int
+    val_batching: ValBatching
     num_workers: int
     pin_memory: bool
     persistent_workers: bool
@@ -50,8 +53,8 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
     A subclass fills `train_instances` and `val_instances` in its `setup` and says where their
     images are.
 
-    In a distributed run each process reads its share (see `EpochSampler`); in the last validation
-    batch a few people may appear in two processes, so count every image id once.
+    In a distributed run each process reads its share (see `EpochSampler`); in the validation a few
+    people may appear in two processes, so count every image id once.
 
     Args:
         tokenize: turns captions into token ids.
@@ -60,6 +63,9 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         prompt_sampler: draws the prompts of the training.
         batch_size: people per training step and process.
         val_batch_size: people per validation step and process.
+        val_batching: "alone" puts images of one canvas into a batch, so that each gives what it
+            gives alone (see `SameCanvasSampler`); "official" takes the people in their order and
+            pads images to the largest of the batch, as the official code does.
         num_workers: processes that load, per loader; 0 loads in the main process.
         pin_memory: whether batches are put into page-locked memory where there is a GPU.
         persistent_workers: whether the training's workers outlive the epoch. (The validation's
@@ -81,17 +87,19 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
 
     Raises:
         ConfigError: a batch size below 1, a negative number of captions, no or an unknown kind of
-            prompt, an unknown keypoint set.
+            prompt, an unknown keypoint set or way to make batches, or a transform that does not
+            tell the size of its result for images on their own.
     """
 
     def __init__(
         self,
         tokenize: Tokenize,
         train_transform: Transform,
-        eval_transform: Transform,
+        eval_transform: Resize,
         prompt_sampler: SamplePrompt,
         batch_size: int = 4,
         val_batch_size: int = 4,
+        val_batching: ValBatching = "alone",
         num_workers: int = 4,
         pin_memory: bool = True,
         persistent_workers: bool = True,
@@ -108,6 +116,14 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
             raise ConfigError(
                 f"num_extra_captions is {num_extra_captions}; give a number from 0 on."
             )
+        if val_batching not in get_args(ValBatching):
+            choices = " or ".join(get_args(ValBatching))
+            raise ConfigError(f"val_batching is {val_batching!r}; give {choices}.")
+        if val_batching == "alone" and not hasattr(eval_transform, "output_size"):
+            raise ConfigError(
+                f"{type(eval_transform).__name__} as eval_transform has no output_size(size), by "
+                "which images of one size share a batch; add it, or give val_batching=official."
+            )
         if not val_prompts:
             raise ConfigError("val_prompts is empty; name at least one kind of prompt.")
         self.train_transform = train_transform
@@ -115,6 +131,7 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         self.prompt_sampler = prompt_sampler
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size
+        self.val_batching = val_batching
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.persistent_workers = persistent_workers and num_workers > 0
@@ -176,9 +193,19 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
             )
             for prompt in self._fixed_prompts
         ]
+        if self.val_batching == "official":
+            return [
+                self._loader(dataset, self.val_batch_size, EpochSampler(dataset, False), False)
+                for dataset in datasets
+            ]
+        sizes = [self.eval_transform.output_size(person.size) for person in self.val_instances]
+        canvases = [canvas_size(size) for size in sizes]
         return [
             self._loader(
-                dataset, self.val_batch_size, EpochSampler(dataset, False, self.seed), False
+                BatchedPeople(dataset),
+                None,  # the sampler makes the batches
+                SameCanvasSampler(canvases, self.val_batch_size),
+                False,
             )
             for dataset in datasets
         ]
@@ -188,7 +215,11 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         return self.val_dataloader()
 
     def _loader(
-        self, dataset: RefHumanDataset, batch_size: int, sampler: EpochSampler, persistent: bool
+        self,
+        dataset: Dataset[Any],
+        batch_size: int | None,
+        sampler: EpochSampler,
+        persistent: bool,
     ) -> DataLoader[Sample]:
         # A generator of its own: loading must not advance the global one, which the model uses.
         return ResumableLoader(

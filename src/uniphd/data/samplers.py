@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from random import Random
 from typing import Any
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
+from uniphd.structures import Size
 
 
 class EpochSampler(DistributedSampler[Any]):
@@ -78,3 +79,34 @@ class ImageGroupSampler(EpochSampler):
         people = list(islice(cycle(people), self.total_size))  # every process as many
         first = self.rank * self.num_samples
         return iter(people[first : first + self.num_samples])
+
+
+class SameCanvasSampler(EpochSampler):
+    """Whole batches of people, in each of them images of one canvas; for the evaluation.
+
+    No image is padded to the size of another one, so the network sees each as if it were alone,
+    whatever the size of the batches and the number of processes. (Padding reaches the backbone's
+    windows and the neck's GroupNorm.) People keep their order within a canvas, and those of an
+    image who follow each other stay neighbours. The processes share the batches.
+
+    Args:
+        canvases: (height, width) for every person.
+        batch_size: people per batch; fewer where no more have the canvas.
+    """
+
+    def __init__(self, canvases: Sequence[Size], batch_size: int) -> None:
+        self._batches: list[list[int]] = []
+        filling: dict[Size, list[int]] = {}
+        for index, canvas in enumerate(canvases):
+            batch = filling.setdefault(canvas, [])
+            if not batch:
+                self._batches.append(batch)
+            batch.append(index)
+            if len(batch) == batch_size:
+                del filling[canvas]
+        super().__init__(self._batches, shuffle=False)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:  # type: ignore[override]
+        """This process's batches."""
+        for place in islice(self._order(), self.skip, None):
+            yield [SampleKey(self.epoch, index) for index in self._batches[place]]

@@ -14,6 +14,7 @@ from typing import Protocol
 from uniphd.data.sample import AnnotatedImage, AnnotatedPerson, crop, flip, resize, resized_size
 from uniphd.errors import ConfigError
 from uniphd.prompts.text import mirror_caption
+from uniphd.structures import Size
 
 _CROP_ATTEMPTS = 10
 
@@ -27,6 +28,14 @@ class Transform(Protocol):
 
     def __call__(self, annotated: AnnotatedImage, random: Random) -> AnnotatedImage:
         """Return the changed image with its people."""
+        ...
+
+
+class Resize(Transform, Protocol):
+    """A transform whose result has a size that is known before the image is read."""
+
+    def output_size(self, size: Size) -> Size:
+        """(height, width) of what becomes of an image of `size`."""
         ...
 
 
@@ -44,7 +53,11 @@ class EvaluationTransform:
 
     def __call__(self, annotated: AnnotatedImage, random: Random) -> AnnotatedImage:
         """Resize; nothing is random here."""
-        return resize(annotated, resized_size(annotated.size, self.size, self.max_size))
+        return resize(annotated, self.output_size(annotated.size))
+
+    def output_size(self, size: Size) -> Size:
+        """(height, width) of what becomes of an image of `size`."""
+        return resized_size(size, self.size, self.max_size)
 
 
 class TrainingTransform:

@@ -21,7 +21,8 @@ def quantize_linear_layers(model: UniPHD) -> UniPHD:
     """A copy of the network whose large linear layers multiply 8-bit integers.
 
     Weights are rounded once, one scale per output channel; a layer's inputs are rounded on the fly,
-    one scale per call. (PyTorch's dynamic quantization; x86 with AVX2 and ARM, no gradients.)
+    one scale per call, so results depend a little on what else is in the batch. (PyTorch's dynamic
+    quantization; x86 with AVX2 and ARM, no gradients.)
 
     Args:
         model: on the CPU, in evaluation mode; stays as it is.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
+from weakref import ref
 
 from torch.utils.data import DataLoader
 
@@ -42,9 +45,18 @@ class ResumableLoader(DataLoader[Sample]):
         """
         cast(EpochSampler, self.sampler).skip = first * (self.batch_size or 1)
         self._handed_out = first
-        for batch in super().__iter__():
-            self._handed_out += 1
-            yield batch
+        batches = super().__iter__()
+        # What is registered last is called first, so before Python waits for the processes.
+        at_exit = partial(_end_workers, ref(batches))
+        if self.num_workers:
+            atexit.register(at_exit)
+        try:
+            for batch in batches:
+                self._handed_out += 1
+                yield batch
+        finally:
+            if not self.persistent_workers:
+                atexit.unregister(at_exit)
 
     def state_dict(self) -> dict[str, int]:
         """How many batches of the epoch were handed out."""
@@ -66,3 +78,15 @@ def leave_stopping_to_the_main_process(worker: int) -> None:
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers(iterator: ref[Any]) -> None:
+    """End a pass's loading processes when the program ends with an error.
+
+    The error's traceback keeps the pass alive, and Python would send its processes a SIGTERM, which
+    they ignore, and wait for them for ever.
+    """
+    if (batches := iterator()) is not None:
+        batches._shutdown_workers()
+        for worker in batches._workers:
+            worker.kill()

@@ -110,6 +110,13 @@ def test_a_search_optimises_what_the_experiment_watches() -> None:
     assert config.optimized_metric == config.monitor == "val/mean/mask_AP"
 
 
+@needs("hydra_optuna_sweeper")
+def test_a_search_minimizes_a_loss() -> None:
+    config = compose_with_hydra("sweep=optuna", "optimized_metric=train/loss")
+    assert config.hydra.sweeper.direction == "minimize"
+    assert config.callbacks.best.mode == "max"
+
+
 @needs("hydra_joblib_launcher")
 def test_joblib_launcher() -> None:
     launcher = compose_with_hydra("launcher=joblib").hydra.launcher

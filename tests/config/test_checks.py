@@ -50,6 +50,8 @@ IMPOSSIBLE = {
     (STOPPING, "callbacks.early_stopping.monitor=pose"): r"callbacks\.early_stopping\.monitor=pose",
     ("optimized_metric=mIoU",): r"optimized_metric=mIoU is never logged",
     ("callbacks=none", "optimized_metric=${monitor}", "monitor=mIoU"): r"^monitor=mIoU is never",
+    ("monitor=train/los",): r"^monitor=train/los is never logged.* give monitor=train/loss",
+    ("loss=no_pose", "monitor=train/final/oks"): r"train/final/oks is never logged in this run",
     ("monitor=${optimized}",): r"monitor cannot be filled in",
     ("loss=no_pose",): r"pose_AP measures what no loss trains.* give monitor=val/mean/mask_AP",
     (SYNTHETIC, "loss=no_mask"): r"referring_acc measures.* give monitor=val/mean/pose_AP",

@@ -76,6 +76,20 @@ def test_callbacks_follow_the_metric_of_the_run(choice: str, tmp_path: Path) -> 
         assert (built[name].monitor, built[name].mode) == ("some", "max")
 
 
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [("train/loss", "min"), ("train/final/dice", "min"), ("val/mean/mIoU", "max")],
+)
+def test_a_loss_is_better_the_smaller_it_is(monitor: str, mode: str, tmp_path: Path) -> None:
+    """For the best checkpoint and for stopping; also where only one of them follows a loss."""
+    chosen = ("callbacks=[default,early_stopping]", "data.root=unused")
+    config = compose_train(tmp_path, *chosen, f"monitor={monitor}")
+    built = {type(callback).__name__: callback for callback in build_nodes(config.callbacks)}
+    assert (built["BestCheckpoint"].mode, built["EarlyStopping"].mode) == (mode, mode)
+    config = compose_train(tmp_path, *chosen, f"callbacks.early_stopping.monitor={monitor}")
+    assert (config.callbacks.best.mode, config.callbacks.early_stopping.mode) == ("max", mode)
+
+
 @pytest.mark.parametrize("name", [name for name in GROUPS["backbone"] if name != "timm"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_backbones_have_the_channels_that_their_file_says(name: str) -> None:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from uniphd.analysis.run_log import RunError, read_metrics
+from uniphd.metrics.direction import better
 
 _CONFIG = ".hydra/config.yaml"
 _METRICS = "csv/metrics.csv"
@@ -66,7 +67,7 @@ class Run:
     def best(self) -> Validation:
         """That of the run's checkpoint `best`, or what it would be of; the last where none is."""
         name = self.monitor.removeprefix("val/")
-        sign = -1 if OmegaConf.select(self.config, "callbacks.best.mode") == "min" else 1
+        sign = -1 if better(self.monitor) == "min" else 1
         scored = [v for v in self.validations if math.isfinite(v.metrics.get(name, math.nan))]
         return max(scored, key=lambda v: sign * v.metrics[name], default=self.last)
 

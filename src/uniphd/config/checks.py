@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from uniphd.errors import ConfigError
 from uniphd.keypoints import keypoint_schema
 from uniphd.losses.criterion import MASK_LOSSES
+from uniphd.metrics.direction import LOSSES
 from uniphd.metrics.evaluator import METRICS
 
 _POSE_LOSSES = ("keypoints", "oks", "visibility")
@@ -137,7 +138,8 @@ def _check_metrics(config: DictConfig) -> None:
     kinds = [*config.data.val_prompts, "mean"]
     logged = [f"val/{kind}/{metric}" for kind in kinds for metric in METRICS]
     for key, name in _monitors(config):
-        if name.startswith("train/"):
+        if name.startswith(LOSSES):
+            _check_loss(key, name, config.loss)
             continue
         if name not in logged:
             near = get_close_matches(name, logged, 1) or ["val/mean/pose_AP"]
@@ -151,6 +153,17 @@ def _check_metrics(config: DictConfig) -> None:
                 f"size; give {key}=val/mean/pose_AP."
             )
         _check_trained(key, name, config.loss.weights)
+
+
+def _check_loss(key: str, name: str, loss: DictConfig) -> None:
+    """A loss that decides is one that this run computes."""
+    weights = {**loss.weights, **{name: 1 for name, part in loss.auxiliary.items() if part}}
+    known = ["loss", *(name for name, weight in weights.items() if weight)]
+    if name.rpartition("/")[2] not in known:
+        raise ConfigError(
+            f"{key}={name} is never logged in this run, whose losses are {', '.join(known)}; give "
+            f"{key}=train/loss."
+        )
 
 
 def _monitors(config: DictConfig) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from uniphd.checkpoints.folder import ModelConfig
 from uniphd.config.launch import run_id
 from uniphd.errors import ConfigError, UniPHDError
 from uniphd.keypoints import keypoint_schema
+from uniphd.metrics.direction import better
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import TextPrompt, Tokenize
@@ -98,6 +99,7 @@ def load_tokenizer(tokenize: Tokenize, kinds: Collection[str]) -> None:
 def fill_resolvers() -> None:
     """Register the interpolations that the configuration files use."""
     OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
+    OmegaConf.register_new_resolver("better", better, replace=True)
     OmegaConf.register_new_resolver("num_keypoints", _num_keypoints, replace=True)
     OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 

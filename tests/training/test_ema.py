@@ -50,7 +50,8 @@ def averages(steps: int) -> list[float]:
     """The average after every step: the first is the weight itself."""
     values = [1.0]
     for weight in range(2, steps + 1):
-        values.append(DECAY * values[-1] + (1 - DECAY) * weight)
+        decay = min(DECAY, weight / (weight + 9))  # which ramps up with the steps before
+        values.append(decay * values[-1] + (1 - decay) * weight)
     return values
 
 
@@ -88,6 +89,20 @@ def test_a_resumed_run_continues_both(tmp_path: Path) -> None:
     stored = torch.load(tmp_path / "rest" / "last.ckpt", weights_only=True)
     assert stored["current_model_state"]["weight"].tolist() == [6, 6, 6]
     assert stored["state_dict"]["weight"].tolist() == pytest.approx([averages(6)[5]] * 3)
+
+
+def test_the_average_of_a_short_run_is_not_that_of_its_first_steps() -> None:
+    callback = ExponentialMovingAverage(0.9997)
+    average = torch.zeros(1, dtype=torch.float64)  # what the first step left
+    for count in range(1, 1000):
+        callback._average([average], [torch.ones(1, dtype=torch.float64)], torch.tensor(count))
+    assert average.item() > 0.999  # of a weight that was 1 ever after
+
+
+def test_the_decay_is_the_one_asked_for_in_a_long_run() -> None:
+    callback, average = ExponentialMovingAverage(0.9997), torch.zeros(1, dtype=torch.float64)
+    callback._average([average], [torch.ones(1, dtype=torch.float64)], torch.tensor(40_000))
+    assert average.item() == pytest.approx(0.0003)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

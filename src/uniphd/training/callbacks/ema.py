@@ -6,7 +6,6 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from uniphd.errors import ConfigError
 from uniphd.training.lightning_internals import average_model
@@ -25,7 +24,8 @@ class ExponentialMovingAverage(WeightAveraging):
 
     Args:
         decay: share of the average that a step keeps. The average reaches back over about
-            1 / (1 - decay) steps.
+            1 / (1 - decay) steps. At first it is less, (1 + n) / (10 + n) after n steps, so that
+            the average of a short run is not that of its first steps.
 
     Raises:
         ConfigError: `decay` is not between 0 and 1.
@@ -34,7 +34,7 @@ class ExponentialMovingAverage(WeightAveraging):
     def __init__(self, decay: float = 0.9997) -> None:
         if not 0 <= decay < 1:
             raise ConfigError(f"callbacks.ema.decay is {decay}; give a number from 0 to below 1.")
-        self._average_floats = get_ema_multi_avg_fn(decay)
+        self._decay = decay
         super().__init__(multi_avg_fn=self._average)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -53,7 +53,9 @@ class ExponentialMovingAverage(WeightAveraging):
     def _average(self, averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         """Update averages of one dtype and device in place; integers take the current value."""
         if averages[0].is_floating_point():
-            self._average_floats(averages, current, count)
+            steps = int(count)
+            decay = min(self._decay, (1 + steps) / (10 + steps))
+            torch._foreach_lerp_(averages, current, 1 - decay)
             return
         for average, value in zip(averages, current, strict=True):
             average.copy_(value)

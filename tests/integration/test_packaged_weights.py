@@ -17,6 +17,7 @@ LEAST = {
     "point": {"pick": 0.95, "swap": 0.9, "mIoU": 0.745, "mean_OKS": 0.725},
     "scribble": {"pick": 0.95, "swap": 0.9, "mIoU": 0.745, "mean_OKS": 0.725},
     "box": {"pick": 0.89, "swap": 0.8, "mIoU": 0.73, "mean_OKS": 0.72},
+    "mask": {"pick": 0.95, "swap": 0.9, "mIoU": 0.745, "mean_OKS": 0.725},
 }
 
 

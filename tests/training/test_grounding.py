@@ -300,7 +300,7 @@ def test_a_level_that_the_network_does_not_have_is_refused() -> None:
 
 
 def test_a_fusion_without_logits_is_refused() -> None:
-    with pytest.raises(ConfigError, match="PromptFusion does not; use model=uniphd_plus"):
+    with pytest.raises(ConfigError, match="PromptFusion does not make; use model=uniphd_plus"):
         grounded(network(), 1)
     data = with_captions(batch(*PROMPTS), (0,))
     with pytest.raises(ConfigError, match="PromptFusion does not do; use model=uniphd_plus"):

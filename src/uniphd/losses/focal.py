@@ -38,9 +38,14 @@ def pairwise_class_cost(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (..., B, Q, N) the focal loss as a positive minus the focal loss as a negative.
     """
-    logits = at_least_float32(logits)
+    positive, negative = focal_losses(at_least_float32(logits))
+    index = labels.unsqueeze(1).expand(*logits.shape[:-1], -1)
+    return torch.gather(positive - negative, -1, index)
+
+
+def focal_losses(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The focal loss of every logit as a positive and as a negative; shapes as `logits`."""
     probability = logits.sigmoid()
     positive = ALPHA * (1 - probability) ** GAMMA * F.softplus(-logits)
     negative = (1 - ALPHA) * probability**GAMMA * F.softplus(logits)
-    index = labels.unsqueeze(1).expand(*logits.shape[:-1], -1)
-    return torch.gather(positive - negative, -1, index)
+    return positive, negative

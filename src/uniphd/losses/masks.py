@@ -6,10 +6,9 @@ All of them run over the whole padded canvas, where padding is background, as th
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from uniphd.losses.focal import ALPHA, GAMMA
+from uniphd.losses.focal import ALPHA, GAMMA, focal_losses
 from uniphd.losses.precision import at_least_float32
 
 _SMOOTH = 1.0  # official release: keeps the dice ratio defined for two empty masks
@@ -32,8 +31,7 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     probability = at_least_float32(logits).sigmoid()
     target = target.to(probability)
     overlap = (probability * target).sum((-2, -1))
-    total = probability.sum((-2, -1)) + target.sum((-2, -1))
-    return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+    return smooth_dice_loss(overlap, probability.sum((-2, -1)) + target.sum((-2, -1)))
 
 
 def pairwise_mask_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -48,9 +46,7 @@ def pairwise_mask_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     """
     logits = at_least_float32(logits).flatten(2)
     target = target.flatten(2).to(logits).transpose(1, 2)
-    probability = logits.sigmoid()
-    positive = ALPHA * (1 - probability) ** GAMMA * F.softplus(-logits)
-    negative = (1 - ALPHA) * probability**GAMMA * F.softplus(logits)
+    positive, negative = focal_losses(logits)
     total = (positive - negative) @ target + negative.sum(-1, keepdim=True)
     return total / logits.shape[-1]
 
@@ -61,4 +57,9 @@ def pairwise_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     target = target.flatten(2).to(probability).transpose(1, 2)
     overlap = probability @ target
     total = probability.sum(-1, keepdim=True) + target.sum(-2, keepdim=True)
+    return smooth_dice_loss(overlap, total)
+
+
+def smooth_dice_loss(overlap: Tensor, total: Tensor) -> Tensor:
+    """1 - smoothed dice coefficient, from the overlap of two masks and the sum of their areas."""
     return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)

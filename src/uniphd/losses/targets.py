@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from uniphd.metrics.oks import keypoint_variance
@@ -51,14 +51,9 @@ def stack_targets(targets: Sequence[Target], sigmas: Tensor) -> StackedTargets:
 
 def stack_masks(targets: Sequence[Target], canvas: Size) -> Tensor:
     """Masks at the top left of an empty padded canvas: (B, N, H, W) bool."""
-    if {target.masks.shape[-2:] for target in targets} == {canvas}:
-        return _stack([target.masks.bool() for target in targets])
-    people = max(1, *map(len, targets))
-    masks = targets[0].masks.new_zeros((len(targets), people, *canvas), dtype=torch.bool)
-    for image, target in zip(masks, targets, strict=True):
-        height, width = target.masks.shape[-2:]
-        image[: len(target), :height, :width] = target.masks
-    return masks
+    masks = [target.masks.bool() for target in targets]
+    borders = [(0, canvas[1] - mask.shape[-1], 0, canvas[0] - mask.shape[-2]) for mask in masks]
+    return _stack([F.pad(mask, border) for mask, border in zip(masks, borders, strict=True)])
 
 
 def count_instances(targets: Sequence[Target]) -> int:

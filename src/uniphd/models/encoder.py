@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from uniphd.models.deformable_attention import DeformableAttention
 from uniphd.models.layers import FeedForward
+from uniphd.models.levels import cell_centres
 from uniphd.structures import Size
 
 
@@ -131,17 +132,5 @@ def reference_points(shapes: Sequence[Size], valid_ratios: Tensor) -> Tensor:
     Returns:
         (B, S, L, 2) as (x, y).
     """
-    centres = [
-        pixel_centres(shape, valid_ratios.device).flatten(0, 1)
-        / (valid_ratios[:, None, index] * valid_ratios.new_tensor([shape[1], shape[0]]))
-        for index, shape in enumerate(shapes)
-    ]
+    centres = [cell_centres(shape, valid_ratios[:, i]) for i, shape in enumerate(shapes)]
     return torch.cat(centres, dim=1).unsqueeze(2) * valid_ratios.unsqueeze(1)
-
-
-def pixel_centres(shape: Size, device: torch.device) -> Tensor:
-    """Coordinates (h, w, 2) as (x + 0.5, y + 0.5) of the cells of a map."""
-    y = torch.arange(shape[0], dtype=torch.float32, device=device) + 0.5
-    x = torch.arange(shape[1], dtype=torch.float32, device=device) + 0.5
-    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([grid_x, grid_y], dim=-1)

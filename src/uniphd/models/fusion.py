@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniphd.models.layers import mean_over_tokens
+from uniphd.models.layers import mean_over_tokens, select_rows
 from uniphd.models.prompt_encoder import PromptTokens
 from uniphd.prompts import PromptBatch
 
@@ -101,12 +101,12 @@ class PromptFusion(nn.Module):
         prompt: PromptTokens,
         rows: Tensor | None,
     ) -> Tensor:
-        values = _select(prompt.tokens, rows)
+        values = select_rows(prompt.tokens, rows)
         out: Tensor = attention(
-            _select(queries, rows),
-            values + _select(prompt.positions, rows),
+            select_rows(queries, rows),
+            values + select_rows(prompt.positions, rows),
             values,
-            key_padding_mask=_select(prompt.padding, rows),
+            key_padding_mask=select_rows(prompt.padding, rows),
             need_weights=False,
         )[0]
         return out
@@ -144,14 +144,14 @@ class ProductFusion(PromptFusion):
         product = _per_source(
             prompts,
             visual.device,
-            lambda rows: self.text_product(_select(placed, rows), _select(mean, rows)),
-            lambda rows: self.spatial_product(_select(placed, rows), _select(mean, rows)),
+            lambda rows: self.text_product(select_rows(placed, rows), select_rows(mean, rows)),
+            lambda rows: self.spatial_product(select_rows(placed, rows), select_rows(mean, rows)),
         )
         logits = _per_source(
             prompts,
             visual.device,
-            lambda rows: self.text_product.grounding(_select(product, rows)),
-            lambda rows: self.spatial_product.grounding(_select(product, rows)),
+            lambda rows: self.text_product.grounding(select_rows(product, rows)),
+            lambda rows: self.spatial_product.grounding(select_rows(product, rows)),
         )
         return FusedTokens(fused.tokens + self.output(F.relu(product)), logits.squeeze(2))
 
@@ -226,8 +226,3 @@ def _per_source(
     both = torch.tensor(text_rows + spatial_rows, device=device)
     of_text, of_spatial = both.split([len(text_rows), len(spatial_rows)])
     return torch.cat([text(of_text), spatial(of_spatial)]).index_select(0, both.argsort())
-
-
-def _select(x: Tensor, rows: Tensor | None) -> Tensor:
-    """Rows of x; all of them for None. Unlike x[rows], its gradient is added without sorting."""
-    return x if rows is None else x.index_select(0, rows)

@@ -7,13 +7,11 @@ not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from uniphd.keypoints import COCO17
-from uniphd.models.decoder import DecoderLayer, PoseDecoder, WithinAttention
-from uniphd.models.deformable_attention import AttentionStart
+from uniphd.models.decoder import DecoderLayer, PoseDecoder
 from uniphd.structures import Size
 
 
@@ -24,29 +22,8 @@ class GroupPoseLayer(DecoderLayer):
     with it. `within_attention` is "plain" in GroupPose; arguments and errors as for `DecoderLayer`.
     """
 
-    def __init__(
-        self,
-        hidden_dim: int,
-        num_heads: int,
-        num_levels: int,
-        num_points: int,
-        feedforward_dim: int,
-        dropout: float,
-        within_attention: WithinAttention = "plain",
-        attention_start: AttentionStart = "ring",
-        num_keypoints: int = len(COCO17),
-    ) -> None:
-        super().__init__(
-            hidden_dim,
-            num_heads,
-            num_levels,
-            num_points,
-            feedforward_dim,
-            dropout,
-            within_attention,
-            attention_start,
-            num_keypoints,
-        )
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         del self.within_feedforward
 
     def forward(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniphd.models.encoder import pixel_centres
+from uniphd.models.levels import cell_centres
 from uniphd.models.outputs import HeatmapPrediction, TokenProposals
 
 _SUBCELLS = 2  # per side of a token of stride 8
@@ -63,7 +63,7 @@ class KeypointHeatmaps(nn.Module):
         cells = cells[..., : shape[0], : shape[1]]
         maps = self.logits(F.relu(cells + self.from_stride4(stride4)))
         extent = valid_ratios[:, 0] * valid_ratios.new_tensor([shape[1], shape[0]])
-        centres = pixel_centres(shape, maps.device).flatten(0, 1) / extent.unsqueeze(1)
+        centres = cell_centres(shape, valid_ratios[:, 0])
         outside = (centres > 1).any(-1).unsqueeze(1)
         logits = maps.flatten(2).float().masked_fill(outside, -math.inf)
         return HeatmapPrediction(logits, centres, extent, shape)

@@ -97,6 +97,11 @@ def mean_over_tokens(tokens: Tensor, padding: Tensor) -> Tensor:
     return (tokens * weight).sum(1) / weight.sum(1)
 
 
+def select_rows(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of x (N, ...); x itself for None. Unlike x[rows], its gradient needs no sorting."""
+    return x if rows is None else x.index_select(0, rows)
+
+
 def softmax_of_few(x: Tensor) -> Tensor:
     """`x.softmax(-1)` of many rows of a dozen values (..., n).
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniphd.models.encoder import pixel_centres
 from uniphd.models.layers import MLP
+from uniphd.models.levels import pixel_centres
 from uniphd.models.outputs import MaskFeatures
 from uniphd.structures import Size
 

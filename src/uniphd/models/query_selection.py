@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from uniphd.keypoints import COCO17
-from uniphd.models.encoder import pixel_centres
 from uniphd.models.heatmaps import KeypointHeatmaps
 from uniphd.models.layers import MLP, MlpInit
+from uniphd.models.levels import cell_centres
 from uniphd.models.outputs import HeatmapPrediction, SelectionPrediction, TokenProposals
 from uniphd.structures import Size
 
@@ -191,8 +191,7 @@ def token_proposals(
     """
     per_level = []
     for index, shape in enumerate(shapes):
-        extent = valid_ratios[:, None, index] * valid_ratios.new_tensor([shape[1], shape[0]])
-        centres = pixel_centres(shape, padding.device).flatten(0, 1) / extent
+        centres = cell_centres(shape, valid_ratios[:, index])
         size = torch.full_like(centres, _BASE_SIZE * 2**index)
         per_level.append(torch.cat([centres, size], dim=-1))
     proposals = torch.cat(per_level, dim=1)

@@ -60,16 +60,7 @@ class GroundingRescoring(nn.Module):
 
     def check(self, fusion: PromptFusion | NoFusion, neck: ChannelMapper) -> None:
         """Raise ConfigError where a network has nothing to rescore by."""
-        if not fusion.gives_grounding:
-            raise ConfigError(
-                f"model.rescoring needs grounding logits, which {type(fusion).__name__} does not "
-                "make; use model=uniphd_plus or model.rescoring=null."
-            )
-        if max(self.levels) >= len(neck.levels):
-            raise ConfigError(
-                f"model.rescoring.levels is {list(self.levels)}, but the network has the levels 0 "
-                f"to {len(neck.levels) - 1} (sizes.num_levels)."
-            )
+        require_grounding("model.rescoring", self.levels, fusion, neck)
 
     def rescore(
         self,
@@ -104,6 +95,22 @@ class GroundingRescoring(nn.Module):
             scores.append(log_sum_exp_pooling(logits[level], share))
         score = torch.stack(scores).mean(0)
         return self.weight * (score - score.amax(1, keepdim=True))
+
+
+def require_grounding(
+    key: str, levels: Sequence[int], fusion: PromptFusion | NoFusion, neck: ChannelMapper
+) -> None:
+    """Raise ConfigError where a network lacks the grounding logits that `key` reads at `levels`."""
+    if not fusion.gives_grounding:
+        raise ConfigError(
+            f"{key} needs grounding logits, which {type(fusion).__name__} does not make; use "
+            f"model=uniphd_plus or {key}=null."
+        )
+    if max(levels) >= len(neck.levels):
+        raise ConfigError(
+            f"{key}.levels is {list(levels)}, but the network has the levels 0 to "
+            f"{len(neck.levels) - 1} (sizes.num_levels)."
+        )
 
 
 def log_sum_exp_pooling(logits: Tensor, occupancy: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from uniphd.models.decoder import PoseDecoder
 from uniphd.models.encoder import DeformableEncoder
 from uniphd.models.fusion import NoFusion, ProductFusion, PromptFusion
 from uniphd.models.heads import PredictionHeads
+from uniphd.models.layers import select_rows
 from uniphd.models.levels import flatten_levels, resize_padding, unflatten_levels, valid_ratio
 from uniphd.models.mask_head import MaskHead, sum_levels
 from uniphd.models.outputs import (
@@ -178,11 +179,13 @@ class UniPHD(nn.Module):
         maps = [sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings]
 
         tokens, places = flatten_levels(levels), flatten_levels(maps)
-        visual, positions = _pick(tokens, rows), _pick(places, rows)
+        visual, positions = select_rows(tokens, rows), select_rows(places, rows)
         padding = torch.cat([level.flatten(1) for level in paddings], dim=1)
-        padding = _pick(padding, rows)
+        padding = select_rows(padding, rows)
         valid_ratios = torch.stack([valid_ratio(level) for level in paddings], dim=1)
-        prompt = self.prompt_encoder(prompts, _pick(stride16, rows), _pick(maps[1], rows), canvas)
+        prompt = self.prompt_encoder(
+            prompts, select_rows(stride16, rows), select_rows(maps[1], rows), canvas
+        )
         fused = self.fusion(visual, positions, prompt, prompts)
         grounding = None
         if fused.grounding_logits is not None:
@@ -194,11 +197,11 @@ class UniPHD(nn.Module):
             tokens=fused.tokens,
             positions=positions,
             padding=padding,
-            valid_ratios=_pick(valid_ratios, rows),
+            valid_ratios=select_rows(valid_ratios, rows),
             shapes=shapes,
             global_embedding=prompt.global_embedding,
-            stride8=_pick(stride8, rows),
-            stride4=_pick(stride4, rows),
+            stride8=select_rows(stride8, rows),
+            stride4=select_rows(stride4, rows),
             sizes=sizes,
             grounding=grounding,
             canvas=canvas,
@@ -250,8 +253,3 @@ def _image_rows(
     if list(rows) == list(range(count)):
         return None
     return torch.tensor(rows).to(device, non_blocking=True)
-
-
-def _pick(values: Tensor, rows: Tensor | None) -> Tensor:
-    """Rows of (P, ...) as (B, ...); not copied where they are as they should be."""
-    return values if rows is None else values.index_select(0, rows)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
 from uniphd.prompts.base import Block, Prompt, SpatialBlock, Tokenize
 from uniphd.prompts.text import TextBlock
+
+_Block = TypeVar("_Block", bound=Block)
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,15 @@ class PromptBatch:
     @property
     def texts(self) -> list[tuple[list[int], TextBlock]]:
         """Blocks for the language model, with the batch indices of their rows."""
-        return [
-            (self.rows(kind), block)
-            for kind, block in self.blocks.items()
-            if isinstance(block, TextBlock)
-        ]
+        return self._blocks(TextBlock)
 
     @property
     def spatial(self) -> list[tuple[list[int], SpatialBlock]]:
         """Blocks that read the image, with the batch indices of their rows."""
-        return [
-            (self.rows(kind), block)
-            for kind, block in self.blocks.items()
-            if isinstance(block, SpatialBlock)
-        ]
+        return self._blocks(SpatialBlock)  # type: ignore[type-abstract]
+
+    def _blocks(self, of: type[_Block]) -> list[tuple[list[int], _Block]]:
+        return [(self.rows(k), block) for k, block in self.blocks.items() if isinstance(block, of)]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PromptBatch:
         """Copy with every tensor on `device`."""

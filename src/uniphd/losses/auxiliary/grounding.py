@@ -19,14 +19,13 @@ from torch.nn import functional as F
 
 from uniphd.errors import ConfigError
 from uniphd.losses.auxiliary.base import AuxiliaryInputs, AuxiliaryLoss
+from uniphd.losses.masks import smooth_dice_loss
 from uniphd.losses.precision import at_least_float32
-from uniphd.models.rescoring import log_sum_exp_pooling
+from uniphd.models.rescoring import log_sum_exp_pooling, require_grounding
 from uniphd.structures import Size
 
 if TYPE_CHECKING:
     from uniphd.models.uniphd import UniPHD
-
-_SMOOTH = 1.0  # keeps the dice ratio defined where nobody covers a token, as for masks
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,7 @@ class GroundingLoss(AuxiliaryLoss):
 
     def check(self, model: UniPHD) -> None:
         """Raise ConfigError where the fusion gives no grounding logits, or has no such level."""
-        if not model.fusion.gives_grounding:
-            raise ConfigError(
-                f"The grounding loss needs a fusion that gives grounding logits, which "
-                f"{type(model.fusion).__name__} does not; use model=uniphd_plus or "
-                "loss.auxiliary.grounding=null."
-            )
-        if max(self.levels) >= len(model.neck.levels):
-            raise ConfigError(
-                f"loss.auxiliary.grounding.levels is {list(self.levels)}, but the network has the "
-                f"levels 0 to {len(model.neck.levels) - 1} (sizes.num_levels)."
-            )
+        require_grounding("loss.auxiliary.grounding", self.levels, model.fusion, model.neck)
 
     def __call__(self, inputs: AuxiliaryInputs) -> Tensor:
         """The unweighted loss of a batch, (); several people of a target are taken together."""
@@ -110,7 +99,7 @@ class GroundingLoss(AuxiliaryLoss):
             probability = logits.sigmoid() * valid
             overlap = (probability * target).sum(1)
             total = (probability + target * valid).sum(1)
-            loss = loss + self.dice_weight * (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH))
+            loss = loss + self.dice_weight * smooth_dice_loss(overlap, total)
         return loss.mean()
 
 

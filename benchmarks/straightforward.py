@@ -3,7 +3,7 @@
 One step after another, as in the official release: pycocotools draws the mask of the annotation
 file, torchvision's v2 functions move the image, the box and the mask, the image becomes
 normalised numbers, and a batch is a zero canvas into which they are copied. The order of the draws
-is the package's, from the same random numbers, so samples can be compared one by one; sentences and
+is the package's, from the same random numbers, so samples can be compared one by one; captions and
 prompts are the package's too.
 """
 

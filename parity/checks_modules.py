@@ -124,7 +124,7 @@ def check_decoder_stack(arrays: Arrays, network: UniPHD) -> list[Comparison]:
 
 
 def check_fusion(arrays: Arrays, network: UniPHD) -> list[Comparison]:
-    """The image's update by a sentence, a scribble and a point."""
+    """The image's update by a text, a scribble and a point."""
     visual = rearrange(_tensor(arrays, "visual"), "h w b c -> b (h w) c")
     outputs = {}
     kinds = ("text", "scribble", "point")
@@ -156,7 +156,7 @@ def check_pos_embed_sine_hw(arrays: Arrays, network: UniPHD) -> list[Comparison]
 
 
 def check_pos_embed_sine_1d(arrays: Arrays, network: UniPHD) -> list[Comparison]:
-    """Position encoding of padded sentences."""
+    """Position encoding of padded texts."""
     out = sine_position_1d(_tensor(arrays, "mask"), int(arrays["num_pos_feats"]))
     return _compare_all(arrays, {"out": out.transpose(1, 2)}, 1e-5)
 

@@ -98,7 +98,7 @@ class Captions:
 
     Attributes:
         prompts: N texts.
-        rows: N times the row of the batch with the person whom the caption means.
+        rows: N times the row of the batch whose person the caption describes.
     """
 
     prompts: TextBlock

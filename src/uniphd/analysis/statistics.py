@@ -39,7 +39,7 @@ class PeopleStatistics:
         people_per_image: (images,) people annotated in each.
         heights: (people,) height of the box over that of the image.
         visible: (people, K) keypoints that are labelled and can be seen.
-        hidden: (people, K) keypoints that are labelled although something covers them.
+        hidden: (people, K) keypoints that are labelled and occluded.
         caption_lengths: (captions,) words in each.
         vocabulary: how often each word occurs in the captions, in lower case.
         schema: which K keypoints these are.

@@ -126,7 +126,7 @@ class SetCriterion(nn.Module):
         """Loss of a batch.
 
         Args:
-            predictions: the network's answer.
+            predictions: the network's output.
             targets: one per prompt, on the predictions' device.
             model: the network; masks are made for chosen queries, poses for chosen tokens.
             num_instances: what sums are divided by, see `losses.targets.count_instances`.
@@ -200,7 +200,7 @@ class SetCriterion(nn.Module):
         Args:
             outputs: decoder layers and the encoder's selection.
             targets: the batch's people.
-            match: which queries answer for whom.
+            match: the pairs of queries and people.
             num_instances: divisor of every sum; the visibility loss is a mean.
             masks: the matched queries' masks, where they are supervised.
         """

@@ -1,4 +1,4 @@
-"""Which query answers for which annotated person: bipartite matching as in DETR (arXiv 2005.12872).
+"""Assignment of queries to annotated people: bipartite matching as in DETR (arXiv 2005.12872).
 
 The official release does not publish its matcher. The terms are those of its losses; their pairwise
 forms are those of the projects it was built on, GroupPose (class, box, keypoints, OKS) and SgMg
@@ -61,7 +61,7 @@ class Match:
         return take(values.flatten(0, 2), self.query_rows[: len(values)])
 
     def people(self, values: Tensor, outputs: int) -> Tensor:
-        """What the first outputs' queries answer for, (outputs, M, ...), of values (B, N, ...)."""
+        """The matched people's values (outputs, M, ...) for the first outputs, of (B, N, ...)."""
         return take(values.flatten(0, 1), self.person_rows[:outputs])
 
 

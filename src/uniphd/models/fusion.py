@@ -20,7 +20,7 @@ from uniphd.prompts import PromptBatch
 # On synthetic people texts from scratch are learned in a third of the steps that a gain of 1
 # takes; twelve times the mean is the sum over the tokens of a usual text.
 _GAIN = 12.0
-_PRIOR_LOGIT = -2.0  # a person covers about a tenth of an image's tokens
+_PRIOR_LOGIT = -2.0  # about a tenth of an image's tokens are on the referred person
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class FusedTokens:
 
     Attributes:
         tokens: (B, S, C) updated.
-        grounding_logits: (B, S) whether the referred person covers the token; None where the fusion
-            has none.
+        grounding_logits: (B, S) whether the token is on the referred person; None where the
+            fusion has none.
     """
 
     tokens: Tensor
@@ -137,7 +137,7 @@ class ProductFusion(PromptFusion):
     def forward(
         self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
     ) -> FusedTokens:
-        """Update the image's tokens and say which the referred person covers; see the base."""
+        """Update the image's tokens and say which are on the referred person; see the base."""
         fused = super().forward(visual, positions, prompt, prompts)
         placed = visual + positions
         mean = mean_over_tokens(prompt.tokens, prompt.padding)
@@ -175,7 +175,7 @@ class PromptProduct(nn.Module):
 
     The product lets one vector choose channels of every image token, as in low-rank bilinear
     pooling (Kim et al., arXiv 1610.04325); `C(h)` are grounding logits, which start as a scaled dot
-    product of the prompt with every token and with few tokens covered.
+    product of the prompt with every token and with few tokens on the person.
 
     Args:
         hidden_dim: C.

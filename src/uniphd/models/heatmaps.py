@@ -1,7 +1,7 @@
 """Keypoint heatmaps: in which cell of the image every keypoint of the referred person lies.
 
-Not in the paper. A token that guesses a pose by regression has to know where hands are that it does
-not cover; a heatmap asks every cell only for what it covers. Poses from scratch are learned sooner.
+Not in the paper. A token that regresses a pose has to know where the hands are, which may be far
+from it. A heatmap asks every cell only about itself, and poses are learned sooner from scratch.
 
 Shapes: B images, K keypoints, Q queries, N cells of stride 4, C channels.
 """
@@ -71,8 +71,8 @@ class KeypointHeatmaps(nn.Module):
     def locate(self, maps: HeatmapPrediction, guess: Tensor) -> Tensor:
         """Keypoints (B, Q, K, 2) around guesses (B, Q, K, 2), all as fractions of the image.
 
-        First the mean around the guess, then the mean around that, so that of two places the more
-        likely one is meant and not the middle between them.
+        First the mean around the guess, then the mean around that, so that of two likely places the
+        likelier one is taken and not the middle between them.
         """
         with torch.autocast(guess.device.type, enabled=False):  # places need their digits
             with torch.no_grad():

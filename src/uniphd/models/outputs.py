@@ -102,12 +102,13 @@ class MaskFeatures:
 
 @dataclass(frozen=True)
 class GroundingPrediction:
-    """What the fusion says about every image token: does the referred person cover it?
+    """What the fusion says about every image token: is it on the referred person?
 
     Attributes:
         logits: (B + N, S), level after level: of the prompts, then of N captions beside them.
         padding: (B + N, S) bool, True on padding.
-        rows: (B + N,) the prompt whose person is meant; a caption's is that of the same person.
+        rows: (B + N,) the prompt to whose person the logits belong; a caption's is that of its
+            person.
         shapes: (h, w) of the levels.
     """
 
@@ -123,7 +124,7 @@ class TokenPredictions:
 
     Attributes:
         proposals: all tokens that queries are selected from.
-        grounding: the fusion's answer per image token; None where the fusion makes none.
+        grounding: the fusion's logits per image token; None where the fusion makes none.
         heatmaps: None where the network has none.
         canvas: (height, width) of the padded canvas in pixels.
     """

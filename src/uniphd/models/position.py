@@ -29,7 +29,7 @@ def sine_position_2d(padding_mask: Tensor, num_feats: int, temperature: float = 
 
 
 def sine_position_1d(padding_mask: Tensor, num_feats: int, temperature: float = 10_000.0) -> Tensor:
-    """Encode the tokens of padded sentences.
+    """Encode the tokens of padded texts.
 
     Args:
         padding_mask: (B, T) bool, True on padding.

@@ -1,7 +1,7 @@
 """Rescoring: what the fusion's grounding says about a query's mask counts for its class.
 
 Not in the paper. The grounding is trained on every part of the image, the class on a few queries,
-so that the grounding knows better whom a sentence means.
+so that the grounding tells people apart better.
 
 Shapes: B images, Q queries, S tokens over the levels, h8 x w8 cells of stride 8.
 """
@@ -22,7 +22,7 @@ from uniphd.models.mask_head import MaskHead
 from uniphd.models.outputs import GroundingPrediction, LayerPrediction, MaskFeatures
 from uniphd.structures import PERSON
 
-_EPS = 1e-6  # keeps shares defined over a region without any cell
+_EPS = 1e-6  # keeps shares defined for a mask without any cell
 _LEAST_SHARE = 1e-9  # of a cell, so that its logarithm is finite
 
 
@@ -30,10 +30,10 @@ class GroundingRescoring(nn.Module):
     """A fixed weight times the grounding's score of a query's own mask, less the best query's.
 
     That score, of annotated masks, is what the contrastive loss over people is trained on. The
-    weight is not learned: what training is sure of it lets shrink, and new combinations of words
-    lose most. Only
-    differences between a prompt's queries count: with the score itself, which is as high for the
-    second query on a person as for the first, the class loss and the boxes stayed on a plateau.
+    weight is not learned: a learned one shrinks once the training's texts are told apart without
+    it, and new combinations of words lose most. Only differences between a prompt's queries count:
+    with the score itself, which is as high for the second query on a person as for the first, the
+    class loss and the boxes stayed on a plateau.
 
     Args:
         weight: of the score; positive.
@@ -69,7 +69,7 @@ class GroundingRescoring(nn.Module):
         mask_head: MaskHead,
         features: MaskFeatures,
     ) -> LayerPrediction:
-        """A layer's prediction with the grounding's word in its class logits, and coarse masks."""
+        """A layer's prediction with the rescoring in its class logits, and with coarse masks."""
         coarse = mask_head.coarse(features, layer.embedding, layer.centre)
         occupancy = mask_head.occupancy(coarse.detach())  # masks have a loss of their own
         logits = layer.logits.clone()
@@ -121,7 +121,7 @@ def log_sum_exp_pooling(logits: Tensor, occupancy: Tensor) -> Tensor:
 
     Args:
         logits: (..., s) of the cells of a level.
-        occupancy: (..., N, s) share of every cell that a region covers.
+        occupancy: (..., N, s) share of every cell that a mask covers.
 
     Returns:
         (..., N).

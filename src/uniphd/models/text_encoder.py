@@ -13,16 +13,16 @@ from uniphd.models.layers import mean_over_tokens
 
 
 class TextEncoder(nn.Module):
-    """A language model that gives a vector per token and one for the sentence.
+    """A language model that gives a vector per token and one for the whole text.
 
     Args:
         name: model name on the hub or a local folder; its weights are loaded.
         config: instead of `name`, the Hugging Face configuration as a mapping with `model_type`;
             the weights start random (to be trained, or to be filled from a checkpoint).
         trainable: whether the language model gets gradients.
-        sentence: what stands for the sentence: "pooler", the model's pooler output (the mean for
+        sentence: the vector of the whole text: "pooler", the model's pooler output (the mean for
             models without one), or "mean", the mean over tokens. A pooler from scratch says little
-            about the words at first, and a network learns slowly to tell sentences apart by it.
+            about the words at first, and a network learns slowly to tell texts apart by it.
 
     Raises:
         ConfigError: both or neither of `name` and `config` are given, or it cannot be loaded.
@@ -57,7 +57,7 @@ class TextEncoder(nn.Module):
             attention_mask: (N, T) int64, 1 on tokens.
 
         Returns:
-            The last hidden state (N, T, D) and the sentence vector (N, D).
+            The last hidden state (N, T, D) and the texts' vectors (N, D).
         """
         output = self.body(input_ids=input_ids, attention_mask=attention_mask)
         hidden: Tensor = output.last_hidden_state

@@ -1,1 +1,1 @@
-"""Synthetic people: drawn scenes of referred people with captions, masks and keypoints."""
+"""Synthetic people: rendered scenes of referred people with captions, masks and keypoints."""

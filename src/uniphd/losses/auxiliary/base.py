@@ -31,7 +31,7 @@ class AuxiliaryInputs:
         targets: one per prompt.
         stacked: the same without masks, side by side.
         image_index: B times the index of the prompt's image; None for one prompt per image.
-        model: the network, for its parts that answer on request.
+        model: the network, for the parts of it that a loss calls.
         num_instances: divisor of sums over people.
     """
 

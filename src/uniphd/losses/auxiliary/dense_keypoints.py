@@ -1,8 +1,8 @@
-"""Dense keypoint supervision: every image token on the referred person answers for the keypoints.
+"""Dense keypoint supervision: every image token on the referred person predicts the keypoints.
 
-The published losses hold one token per prompt to the pose, the one whose query is matched. From
-scratch, features learn poses faster where all tokens on the person are (as in
-one-stage detectors: FCOS, ICCV 2019). Nothing of this is in the official training.
+The published losses train the pose of one token per prompt, the one whose query is matched. A
+network from scratch learns poses faster if all tokens on the person are trained (as in one-stage
+detectors: FCOS, ICCV 2019). Nothing of this is in the official training.
 """
 
 from __future__ import annotations

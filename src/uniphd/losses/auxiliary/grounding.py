@@ -1,8 +1,8 @@
-"""Grounding: the fusion learns, token by token, which part of the image the prompt means.
+"""Grounding: the fusion learns, token by token, which part of the image the prompt refers to.
 
-The decoder's losses tell a network from scratch whom a sentence means only through one query and
-one class logit. A warm-up on this dense loss, before anything behind the fusion is trained, teaches
-it directly. Nothing of this is in the official training.
+In a training from scratch, the decoder's losses say whom a text refers to only through one query
+and one class logit. A warm-up on this dense loss, before anything behind the fusion is trained,
+teaches it directly. Nothing of this is in the official training.
 
 Shapes: B prompts, each with its image, S tokens over the L levels, H x W the padded canvas.
 """
@@ -35,10 +35,10 @@ class GroundingLoss(AuxiliaryLoss):
     A token's target is the share of its cell that the mask covers. Padding is left out. Every
     image and every level counts the same.
 
-    Most tokens are background, which says little about who is meant. The contrastive loss over the
-    people of an image does: the people of a batch whose prompts share an image are candidates, a
-    candidate's score is its mask's (`log_sum_exp_pooling`), and the loss is the cross-entropy of
-    the referred one. It needs batches that hold several people of one image
+    Most tokens are background, which says little about who is referred to. The contrastive loss
+    over the people of an image does: the people of a batch whose prompts share an image are
+    candidates, a candidate's score is its mask's (`log_sum_exp_pooling`), and the loss is the
+    cross-entropy of the referred one. It needs batches that hold several people of one image
     (`data.group_by_image=true`), else it is 0.
 
     Attributes:

@@ -6,9 +6,12 @@ import argparse
 import json
 import os
 import re
+from collections import defaultdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -17,6 +20,7 @@ from timm.models.swin_transformer import checkpoint_filter_fn
 
 import uniphd
 from uniphd.checkpoints.convert import convert
+from uniphd.checkpoints.pickled import read_pickle_safely
 from uniphd.errors import CheckpointError
 from uniphd.models.backbone import Backbone
 
@@ -82,6 +86,83 @@ def test_old_constants_and_parallel_prefix_are_accepted(
 
 
 @pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state},
+        lambda state: {"model_state_dict": {f"module._orig_mod.{k}": v for k, v in state.items()}},
+        lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}},
+        lambda state: {"model": {"state_dict": {f"my.net.{k}": v for k, v in state.items()}}},
+        lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+        lambda state: {
+            k.replace("transformer.", "transformer._orig_mod."): v for k, v in state.items()
+        },
+    ],
+)
+def test_wrappers_and_prefixes_are_taken_off(
+    tmp_path: Path, official: dict[str, torch.Tensor], wrap: Any
+) -> None:
+    wrapped = {**wrap(official), "epoch": 3, "args": {"num_group": 7}}
+    torch.save(wrapped, tmp_path / "official.pth")
+    assert convert(tmp_path / "official.pth", tmp_path / "out").converted > 300
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["model"]["query_selection"]["num_queries"] == 7
+
+
+def test_two_networks_in_a_file_are_not_mixed(
+    tmp_path: Path, official: dict[str, torch.Tensor]
+) -> None:
+    both = {f"{name}.{k}": v for name in ("student", "teacher") for k, v in official.items()}
+    with pytest.raises(CheckpointError, match=r"2 networks, below 'student\.', 'teacher\.'"):
+        convert(save(tmp_path, both), tmp_path / "out")
+
+
+def test_plain_values_beside_the_weights_are_taken(tmp_path: Path) -> None:
+    beside = {
+        "weights": torch.arange(3.0),
+        "best": np.float64(0.5),
+        "counts": [np.int64(7), np.array([7], dtype=">i4")[0], np.uint8(7)],
+        "flag": np.bool_(True),
+        "options": argparse.Namespace(num_group=np.int64(7), out=Path("runs/a")),
+        "by_kind": defaultdict(list, text=[1]),
+        "curve": np.arange(3.0),
+        "names": np.array(["a", None], dtype=object),
+        "random": np.random.RandomState(0).get_state(),
+    }
+    torch.save(beside, tmp_path / "a.pth")
+    content = read_pickle_safely(tmp_path / "a.pth")
+    assert content["weights"].tolist() == [0, 1, 2]
+    for name in ("best", "counts", "flag", "by_kind"):
+        assert content[name] == beside[name]
+    assert vars(content["options"]) == {"num_group": 7, "out": "runs/a"}
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Fraction(1, 2), "fractions.Fraction"),
+        (torch.optim.SGD, r"torch\.optim\.sgd\.SGD"),
+        (torch.nn.Linear(1, 1), r"torch\.nn\.modules\.linear\.Linear"),
+        (eval, "eval"),
+    ],
+)
+def test_other_classes_are_named(tmp_path: Path, value: Any, name: str) -> None:
+    torch.save({"model": {}, "other": value}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=rf"it holds {name}, which is more") as caught:
+        convert(tmp_path / "a.pth", tmp_path / "out")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(
+    tmp_path: Path, official: dict[str, torch.Tensor], value: float
+) -> None:
+    official["controller.layers.0.bias"][3] = value
+    with pytest.raises(CheckpointError, match=r"NaN or infinite values \(mask_head.controller"):
+        convert(save(tmp_path, official), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda s: s.pop("controller.layers.0.bias"), r"1 entry missing \(mask_head.controller"),
@@ -130,7 +211,7 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="There is no checkpoint file"):
         convert(tmp_path / "nowhere.pth", tmp_path / "out")
     torch.save({"model": {"fc.weight": torch.ones(1)}}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match="neither an official UniPHD checkpoint"):
+    with pytest.raises(CheckpointError, match=r"neither an official UniPHD .*it has 'fc\.weight'"):
         convert(tmp_path / "other.pth", tmp_path / "out")
 
 
@@ -150,7 +231,8 @@ def test_microsoft_swin_gives_timms_own_conversion(tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier = timm.create_model(name)
     state = microsoft_state(classifier)
-    torch.save({"model": state}, tmp_path / "swin.pth")
+    detector = {f"backbone.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": {**detector, "head.x": torch.ones(1)}}, tmp_path / "swin.pth")
     done = convert(tmp_path / "swin.pth", tmp_path / "out")
     expected = checkpoint_filter_fn({"model": state}, classifier)
     ours = load_file(done.path)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import pickle
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from uniphd.checkpoints.checksum import require_whole
 from uniphd.checkpoints.folder import (
     CONFIG_KEY,
     ModelConfig,
@@ -22,6 +18,7 @@ from uniphd.checkpoints.folder import (
     write_weights,
 )
 from uniphd.checkpoints.official import official_config, to_uniphd
+from uniphd.checkpoints.pickled import read_pickle_safely
 from uniphd.checkpoints.safety import build_from_checkpoint, require_fit
 from uniphd.checkpoints.swin import swin_options, to_timm_swin
 from uniphd.errors import CheckpointError
@@ -30,6 +27,11 @@ from uniphd.models.build import build_model
 
 BACKBONE_FILE = "backbone.safetensors"
 _MISFIT = "The checkpoint does not fit the network"
+_OFFICIAL_MARK = "transformer.level_embed"
+_SWIN_MARK = "patch_embed.proj.weight"
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "network", "net")
+_MOST_WRAPPERS = 3
+_COMPILED = "_orig_mod."  # in names of what torch.compile wraps
 _SWIN_IGNORED = ("head.", "norm.")
 _SWIN_CONSTANTS = ("relative_position_index", "attn_mask")
 
@@ -41,7 +43,8 @@ class Conversion:
     Attributes:
         kind: "uniphd", "swin" or "run".
         converted: entries written.
-        skipped: names of aliases, constants and classification heads that are not needed.
+        skipped: names of aliases, constants, classification heads and what else is not of the
+            network.
         path: the file or folder written.
     """
 
@@ -77,85 +80,76 @@ def convert(
             weights = {name: _to_half(value) for name, value in weights.items()}
         save_folder(out, config, weights)
         return Conversion("run", len(weights), (), out)
-    state = _state_dict(content, source)
+    state, others = _network(content, source)
     try:
-        if "transformer.level_embed" in state:
-            return _convert_official(state, _num_queries(content), out, tokenizer)
-        if "patch_embed.proj.weight" in state:
-            return _convert_swin(state, out)
+        if _OFFICIAL_MARK in state:
+            done = _convert_official(state, _num_queries(content), out, tokenizer)
+        else:
+            done = _convert_swin(state, out)
     except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
             f"{source} has the names of a known checkpoint and not its shapes: {error}."
         ) from error
-    raise CheckpointError(
-        f"{source} is neither an official UniPHD checkpoint (it lacks 'transformer.level_embed') "
-        "nor a Microsoft Swin checkpoint (it lacks 'patch_embed.proj.weight') nor one of "
-        "uniphd-train."
-    )
+    return replace(done, skipped=(*done.skipped, *others))
 
 
 def _to_half(value: Tensor) -> Tensor:
     return value.half() if value.is_floating_point() else value
 
 
-def read_pickle_safely(source: Path) -> Mapping[str, Any]:
-    """Load a torch checkpoint with `weights_only=True`, allowing only `argparse.Namespace` besides.
+def _network(content: Mapping[str, Any], source: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors by name, without the wrappers and prefixes that programs put around a network.
+
+    Returns:
+        The network's tensors, and the names of those outside of it.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or would execute code.
+        CheckpointError: there is no network that is known, or more than one.
     """
-    try:
-        require_whole(source)
-        _require_uncompressed(source)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(source, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There is no checkpoint file {source}.") from error
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n", 1)[0]
-        raise CheckpointError(
-            f"{source} was not loaded, because it is damaged or asks for code to be executed: "
-            f"{reason}"
-        ) from error
-    except Exception as error:  # readers of damaged files raise nearly anything
-        reason = str(error).split("\n", 1)[0] or type(error).__name__
-        raise CheckpointError(f"{source} is not a readable checkpoint: {reason}.") from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{source} holds a {type(content).__name__}, not a state dict.")
+    state = {
+        str(key).replace(_COMPILED, ""): value
+        for key, value in _unwrapped(content).items()
+        if isinstance(value, Tensor)
+    }
+    for mark in (_OFFICIAL_MARK, _SWIN_MARK):
+        prefixes = [key.removesuffix(mark) for key in state if f".{key}".endswith(f".{mark}")]
+        if len(prefixes) > 1:
+            raise CheckpointError(
+                f"{source} holds {len(prefixes)} networks, below {_names(prefixes)}; save the one "
+                "that you mean alone."
+            )
+        if prefixes:
+            inside = [key for key in state if key.startswith(prefixes[0])]
+            others = [key for key in state if not key.startswith(prefixes[0])]
+            return {key.removeprefix(prefixes[0]): state[key] for key in inside}, others
+    raise CheckpointError(
+        f"{source} is neither an official UniPHD checkpoint (it lacks '{_OFFICIAL_MARK}') nor a "
+        f"Microsoft Swin checkpoint (it lacks '{_SWIN_MARK}') nor one of uniphd-train; "
+        f"it has {_names(state or content) or 'no entry'}."
+    )
+
+
+def _unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The innermost of the usual wrappers."""
+    for _ in range(_MOST_WRAPPERS):
+        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
     return content
 
 
-def _require_uncompressed(source: Path) -> None:
-    """Refuse archives that are larger than their file; `torch.save` compresses nothing."""
-    if not zipfile.is_zipfile(source):
-        return
-    with zipfile.ZipFile(source) as archive:
-        entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
-        sum(entry.file_size for entry in entries) > source.stat().st_size
-    ):
-        raise CheckpointError(
-            f"{source} is a compressed archive, which may grow without limit when it is read; "
-            "give a file as torch.save writes it."
-        )
-
-
-def _state_dict(content: Mapping[str, Any], source: Path) -> dict[str, Tensor]:
-    """The tensors by name, from the usual wrappers, without DataParallel's prefix."""
-    state = content.get("model", content)
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"The entry 'model' of {source} is not a state dict.")
-    return {
-        str(key).removeprefix("module."): value
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
+def _names(names: Iterable[str]) -> str:
+    """The first five, as they can be printed."""
+    shown = [f"{name!r:.60}" for name in names]
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
 def _num_queries(content: Mapping[str, Any]) -> int:
-    return int(getattr(content.get("args"), "num_group", 20))
+    options = content.get("args")
+    if isinstance(options, Mapping):
+        return int(options.get("num_group", 20))
+    return int(getattr(options, "num_group", 20))
 
 
 def _convert_official(

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from uniphd.checkpoints.convert import read_pickle_safely
 from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, read_folder, read_run
-from uniphd.checkpoints.safety import build_from_checkpoint
+from uniphd.checkpoints.pickled import read_pickle_safely
+from uniphd.checkpoints.safety import build_from_checkpoint, require_finite
 from uniphd.errors import CheckpointError
 from uniphd.models.uniphd import UniPHD
 
@@ -68,6 +68,7 @@ def start_from(network: UniPHD, path: str) -> None:
             f"None of the {len(weights)} weights of init_from={path} has the name and shape of one "
             "of this network; give a checkpoint of a similar network, or init_from=null."
         )
+    require_finite(fitting, f"The weights of init_from={path} cannot be used")
     network.load_state_dict(fitting, strict=False)
     parts = Counter(name.partition(".")[0] for name in current)
     filled = Counter(name.partition(".")[0] for name in fitting)

@@ -64,7 +64,7 @@ def require_fit(
     summary: str,
     unknown: Iterable[str] = (),
 ) -> None:
-    """Compare names and shapes; say all that is wrong at once.
+    """Compare names and shapes, and look for values that are no numbers; say all that is wrong.
 
     Args:
         weights: of a checkpoint.
@@ -73,7 +73,8 @@ def require_fit(
         unknown: further names of the checkpoint, which the network certainly lacks.
 
     Raises:
-        CheckpointError: a name is missing or left over, or a shape differs.
+        CheckpointError: a name is missing or left over, a shape differs, or a value is NaN or
+            infinite.
     """
     problems = [
         _listing("missing", sorted(expected.keys() - weights.keys())),
@@ -90,6 +91,19 @@ def require_fit(
     if any(problems):
         found = "; ".join(problem for problem in problems if problem)
         raise CheckpointError(f"{summary}: {found}.")
+    require_finite(weights, summary)
+
+
+def require_finite(weights: Mapping[str, Tensor], summary: str) -> None:
+    """Refuse weights that are no numbers, of a training that diverged.
+
+    Raises:
+        CheckpointError: a value is NaN or infinite.
+    """
+    names = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if names:
+        found = _listing("with NaN or infinite values", names)
+        raise CheckpointError(f"{summary}: {found}; use a checkpoint from before they appeared.")
 
 
 def _build(config: Mapping[str, Any], source: object) -> UniPHD:

@@ -92,6 +92,43 @@ def test_what_differs_is_a_column_and_runs_are_in_natural_order(tmp_path: Path) 
     assert {row["source"] for row in rows} == {"measured"}
 
 
+def test_a_list_of_files_is_shown_as_it_was_given(tmp_path: Path) -> None:
+    long = {f"callback{i}": {"dirpath": "${paths.output_dir}/a_$b"} for i in range(20)}
+    best = {"best": {"monitor": "val/mean/mIoU", "mode": "max"}}
+    for name, given in (("a", ["callbacks=[default, early_stopping]"]), ("b", [])):
+        config = {"callbacks": {**best, **long}}
+        write_run(tmp_path / "runs" / name, {1: metrics("text", 0.5)}, *given, **config)
+    markdown, rows = run_report(tmp_path / "out", tmp_path / "runs")
+    assert markdown[1][1] == rows[0]["callbacks"] == "[default,early_stopping]"
+    assert len(rows[1]["callbacks"]) <= 41
+    assert (tmp_path / "out" / "mIoU.png").exists()
+
+
+def test_the_text_of_users_is_no_markup(tmp_path: Path) -> None:
+    name = r"$\frac{a$ *b* <i> _c_ a_b [d](e)"
+    for run, value in ((name, r"$x_y_z$"), ("other", "`1`")):
+        folder = tmp_path / "runs" / run
+        kinds = {**metrics("text", 0.5), "$a_b_c$/mIoU": 0.5}
+        write_run(folder, {1: kinds}, f"note={value}", note=value)
+    run_report(tmp_path / "out", tmp_path / "runs")
+    line = (tmp_path / "out" / "report.md").read_text().splitlines()[4]
+    assert line.startswith(r"| \$\\frac{a\$ \*b\* \<i> \_c\_ a_b [d]\(e) | \$x_y_z\$ |")
+
+
+def test_the_inputs_of_a_public_report() -> None:
+    cases = Path(__file__).parents[3] / "shared" / "cases" / "17-report-callbacks"
+    if not cases.is_dir():
+        pytest.skip("the folder of shared cases is not there")
+    runs = [read_run(cases / name) for name in ("nan1", "nan2")]
+    table = make_table(runs, "best", ())
+    assert [row.settings["callbacks"] for row in table.rows] == [
+        "default",
+        "[default,early_stopping]",
+    ]
+    for metric in table.metrics:
+        metric_figure(runs, table, metric).canvas.draw()
+
+
 def test_the_head_says_what_the_cells_are(tmp_path: Path) -> None:
     for name, lr in (("a", 0.1), ("b", 0.2)):
         given = ("experiment=same", f"optim.lr={lr}")

@@ -45,16 +45,18 @@ def metric_figure(runs: Sequence[Run], table: Table, metric: str) -> Figure:
             if points:
                 colour = colormaps["tab20"](number % 20)
                 lines[name] = axes.plot(*zip(*points, strict=True), ".-", color=colour)[0]
-        axes.set_title(kind)
+        axes.set_title(kind, parse_math=False)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"{metric} (%)")
     panels[0].set_ylim(bottom=max(0.0, panels[0].get_ylim()[0]))
     shown = [labels[name] for name in lines]
     title = f"run: {', '.join(table.settings)}" if _settings_in_legend(table) else "run"
-    figure.legend(
+    legend = figure.legend(
         list(lines.values()), shown, title=title, loc="outside right upper", fontsize="small"
     )
+    for text in (legend.get_title(), *legend.get_texts()):
+        text.set_parse_math(False)
     return figure
 
 

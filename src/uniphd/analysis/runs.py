@@ -19,6 +19,7 @@ from uniphd.metrics.direction import better
 
 _CONFIG = ".hydra/config.yaml"
 _METRICS = "csv/metrics.csv"
+_LONGEST = 40  # characters of a setting that is a dictionary
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class Run:
             value = self.overrides.get(key)
         if value is None:
             return self.overrides.get(key, "")
+        if isinstance(value, DictConfig):  # of a group with a list of files, Hydra keeps no choice
+            given = self.overrides.get(key, str(OmegaConf.to_container(value)))
+            return _shortened(given.replace(", ", ","))
         return str(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
 
 
@@ -127,6 +131,10 @@ def read_run(folder: Path) -> Run:
 def natural_order(text: str) -> list[tuple[int, str]]:
     """A sort key by which "run 9" comes before "run 10"."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _load_yaml(path: Path) -> Any:

@@ -22,6 +22,8 @@ _MAX_SETTINGS = 6  # beside the metrics
 _BOOKKEEPING = frozenset(  # groups and keys of the configuration that decide about no number
     ("run_id", "name", "paths", "logger", "ckpt_path", "print_summary", "launcher", "sweep")
 )
+# What Markdown would take for markup; underscores inside of words are none.
+_MARKUP = re.compile(r"[\\`*<|$]|~(?=~)|(?<!\w)_|_(?!\w)|(?<=\])\(")
 
 Moment: TypeAlias = Literal["best", "last"]
 """The validation whose metrics stand in the table."""
@@ -129,7 +131,7 @@ def to_markdown(table: Table) -> str:
     lines = [
         f"Cells: {' / '.join(table.metrics)}, in percent, at the {table.moment} validation"
         f"{chosen_by}; steps count from 0.",
-        *([f"In all runs: {shared}"] if shared else ()),
+        *([f"In all runs: {_plain(shared)}"] if shared else ()),
         "",
         _line(columns),
         _line(["---"] * (1 + len(beside)) + ["---:"] * (2 + len(table.kinds))),
@@ -199,4 +201,9 @@ def _cell(table: Table, row: Row, kind: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Text of users as Markdown shows it: on one line, and nothing in it is markup."""
+    return _MARKUP.sub(r"\\\g<0>", re.sub(r"\s+", " ", text))

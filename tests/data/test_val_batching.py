@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,3 +164,24 @@ def test_what_cannot_be_batched_is_refused(mixed: Path) -> None:
     with pytest.raises(ConfigError, match="TrainingTransform as eval_transform has no output_size"):
         type(data)(**arguments, eval_transform=TrainingTransform())
     type(data)(**arguments, eval_transform=TrainingTransform(), val_batching="official")
+
+
+def test_a_limited_validation_is_of_those_it_saw(
+    mixed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = Setup(mixed, "data.val_batch_size=4")
+    limited.trainer.limit_val_batches = 2
+    with caplog.at_level(logging.INFO):
+        metrics = limited.validate()
+    said = [text for text in caplog.messages if "validated" in text]
+    assert said == [
+        "validated 6 of 12 people (trainer.limit_val_batches=2); the metrics are of them"
+    ]
+    seen = {key for key, _ in limited.module.evaluators["text"].results}
+    expected = Setup(mixed, "data.val_batch_size=4")
+    expected.data.setup("validate")
+    people = expected.data.val_instances
+    expected.data.val_instances = tuple(p for p in people if p.image_id in seen)
+    expected.data.val_distractors = tuple(p for p in people if p.image_id not in seen)
+    assert metrics["text"] == pytest.approx(expected.validate()["text"], abs=1e-6, nan_ok=True)
+    assert [text for text in caplog.messages if "validated" in text] == said

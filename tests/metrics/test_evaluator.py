@@ -330,3 +330,21 @@ def test_two_processes_agree_with_one(
         report = json.loads((tmp_path / f"{rank}.json").read_text())
         assert report["metrics"] == pytest.approx(alone.compute(), nan_ok=True)
         assert report["entries"] == {"keypoints": 20, "segm": 20, "bbox": 20}
+
+
+def test_who_was_not_asked_for_is_a_distractor(
+    people: list[ReferredPerson], make_instances: MakeInstances
+) -> None:
+    asked = people[0]
+    other = next(p for p in people[1:] if p.file_name == asked.file_name)
+    right, wrong = (RefHumanEvaluator(people, only_asked=True) for _ in range(2))
+    right.update([asked.image_id], [make_instances(asked)])
+    wrong.update([asked.image_id], [make_instances(other)])
+    metrics = right.compute()
+    assert right.counted == 1
+    assert metrics["mIoU"] == metrics["PCKh@0.5"] == metrics["pose_AR"] == pytest.approx(1)
+    assert metrics["pick"] == metrics["pose_pick"] == 1
+    assert wrong.compute()["pick"] == 0
+    nothing = {name: values[:0] for name, values in vars(make_instances(asked)).items()}
+    right.update([other.image_id], [Instances(**nothing)])
+    assert right.compute()["mIoU"] == pytest.approx(1 / 2)  # asked for, and missed

@@ -2,7 +2,8 @@
 
 Pose, mask and box AP take the best 20 detections per image id; all other metrics take the best one.
 An image id counts once, however often a sampler repeats it, and without a detection it counts as
-missed. T detections per image id, K keypoints.
+missed, unless the evaluation is of those who were asked for. T detections per image id, K
+keypoints.
 """
 
 from __future__ import annotations
@@ -83,17 +84,27 @@ class RefHumanEvaluator(Metric):
         annotations: the people to find; every image id once.
         distractors: annotated people of the same images who are not to be found; a detection that
             shows one of them is wrong for referring accuracy.
+        only_asked: evaluate the people whose image ids `update` is given; the others are
+            distractors. For a validation that ends early.
+
+    Attributes:
+        counted: how many people the last `compute` was of.
     """
 
     full_state_update = False
     results: list[tuple[int, _Result]]
 
     def __init__(
-        self, annotations: Sequence[ReferredPerson], distractors: Sequence[ReferredPerson] = ()
+        self,
+        annotations: Sequence[ReferredPerson],
+        distractors: Sequence[ReferredPerson] = (),
+        only_asked: bool = False,
     ) -> None:
         super().__init__()
         self._annotations = {person.image_id: person for person in annotations}
         self._distractors = tuple(distractors)
+        self._only_asked = only_asked
+        self.counted = 0
         self.add_state("results", default=[], dist_reduce_fx=None)
 
     def update(self, image_ids: Sequence[int], detections: Sequence[Instances]) -> None:
@@ -119,8 +130,10 @@ class RefHumanEvaluator(Metric):
         Masks' metrics are NaN for a model that gives none. The referring accuracy is NaN where no
         image has two or more people under evaluation.
         """
-        people = list(self._annotations.values())
         results = dict(self.results)
+        asked = results if self._only_asked else self._annotations
+        people = [person for person in self._annotations.values() if person.image_id in asked]
+        self.counted = len(people)
         ap = average_precision(people, self.coco_results())
         correct, counted = np.sum([_pckh(person, results) for person in people] or [(0, 0)], axis=0)
         overlaps = [_overlap(person, results) for person in people] if self._has_masks else []
@@ -176,9 +189,12 @@ class RefHumanEvaluator(Metric):
         found = {image_id: result for image_id, result in results.items() if len(result.scores)}
         masks = {image_id: result.masks[0] for image_id, result in found.items() if result.masks}
         poses = {image_id: result.keypoints[0] for image_id, result in found.items()}
+        asked = {person.image_id for person in people}
+        others = [p for image_id, p in self._annotations.items() if image_id not in asked]
+        distractors = (*self._distractors, *others)
         return {
-            **mask_referring(people if self._has_masks else [], masks, self._distractors),
-            **pose_referring(people, poses, self._distractors),
+            **mask_referring(people if self._has_masks else [], masks, distractors),
+            **pose_referring(people, poses, distractors),
         }
 
     def _sync_dist(

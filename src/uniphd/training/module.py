@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from uniphd.training.fault_tolerance.finite import FiniteSteps, NonFinite
 from uniphd.training.logged_steps import is_logged
 from uniphd.training.optim import parameter_groups
 from uniphd.training.processes import SharedLosses, share_losses
+
+_logger = logging.getLogger(__name__)
 
 # Losses of the final layer that are worth a place in the progress bar.
 _SHOWN = ("class", "keypoints", "oks", "dice")
@@ -161,7 +164,7 @@ class RefHumanModule(LightningModule):
         """Start every prompt kind's evaluation anew."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.evaluators = {
-            kind: RefHumanEvaluator(data.val_instances, data.val_distractors)
+            kind: RefHumanEvaluator(data.val_instances, data.val_distractors, only_asked=True)
             for kind in data.val_prompts
         }
 
@@ -182,6 +185,7 @@ class RefHumanModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Compute and log every prompt kind's metrics and their mean over the kinds."""
         self.results = {kind: evaluator.compute() for kind, evaluator in self.evaluators.items()}
+        self._log_people()
         names = next(iter(self.results.values())).keys()
         mean = {
             name: sum(result[name] for result in self.results.values()) / len(self.results)
@@ -189,6 +193,18 @@ class RefHumanModule(LightningModule):
         }
         for kind, result in {**self.results, "mean": mean}.items():
             self.log_dict({f"val/{kind}/{name}": value for name, value in result.items()})
+
+    def _log_people(self) -> None:
+        """Say so where a limit left people out of the validation."""
+        everybody = len(self.trainer.datamodule.val_instances)  # type: ignore[attr-defined]
+        counted = min(evaluator.counted for evaluator in self.evaluators.values())
+        if counted < everybody and not self.trainer.sanity_checking:
+            _logger.info(
+                "validated %d of %d people (trainer.limit_val_batches=%s); the metrics are of them",
+                counted,
+                everybody,
+                self.trainer.limit_val_batches,
+            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer over named parameter groups, and its schedule."""

@@ -202,11 +202,12 @@ def test_one_folder_one_log_one_wandb_run(
     (folder,) = (tmp_path / "outputs" / "tiny_refhuman").iterdir()
     assert folder.name == name
     assert {path.name for path in folder.iterdir()} == {
-        *(".hydra", "checkpoints", "csv", "images", "run.json", "wandb"),
+        *(".hydra", "checkpoints", "csv", "figures", "run.json", "wandb"),
         "train.log",
     }
     assert len(list((folder / "wandb").glob("offline-run-*"))) == 1
-    assert (folder / "train.log").read_text().count("of train: ") == 1  # people drawn, said once
+    log = (folder / "train.log").read_text()
+    assert log.count("synthetic images (train): ") == 1  # said by one process
     assert not (tmp_path / "wandb").exists()
 
 

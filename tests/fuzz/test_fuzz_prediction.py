@@ -69,7 +69,9 @@ def test_any_request_gets_a_detection_or_one_sentence(
     rendered = Image.effect_noise((size[1], size[0]), value).convert("RGB")
     with ends_well("image id 7"):
         one = replace(
-            sample(prompt, image_id=7), image=image_tensor(rendered), original_size=(height, width)
+            sample(prompt, image_id=7, size=size),
+            image=image_tensor(rendered),
+            original_size=(height, width),
         )
         (instances,) = detect(model(), COLLATE([one]), TOP)
         assert_sound(instances, (height, width))

@@ -24,7 +24,7 @@ from uniphd.prompts import (
     prompt_from_json,
 )
 from uniphd.prompts.text import mirror_caption
-from uniphd.structures import Target
+from uniphd.structures import Size, Target
 
 HEIGHT, WIDTH = 40, 56
 LONGEST = 16
@@ -60,18 +60,18 @@ PROMPTS: st.SearchStrategy[Prompt] = st.one_of(
 )
 
 
-def sample(prompt: Prompt, image_id: int) -> Sample:
+def sample(prompt: Prompt, image_id: int, size: Size = (HEIGHT, WIDTH)) -> Sample:
     target = Target(
         labels=torch.ones(1, dtype=torch.int64),
         boxes=torch.zeros(1, 4),
         keypoints=torch.zeros(1, 17, 2),
         visibility=torch.zeros(1, 17),
         area=torch.ones(1),
-        masks=torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool),
+        masks=torch.zeros(1, *size, dtype=torch.bool),
     )
-    image = torch.zeros(3, HEIGHT, WIDTH)
+    image = torch.zeros(3, *size)
     person = PersonSample(prompt, target, image_id)
-    return Sample(image, original_size=(HEIGHT, WIDTH), people=(person,))
+    return Sample(image, original_size=size, people=(person,))
 
 
 @share(0.12)

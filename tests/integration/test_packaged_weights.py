@@ -53,7 +53,7 @@ def test_new_combinations_of_colours_are_understood_as_known_ones_are(tmp_path: 
         )["text"]["pick"]
         for split in ("seen_pairs", "unseen")
     }
-    # 3,000 other scenes gave 0.87 and 0.90 (BENCHMARKS.md); a standard error of the difference is
+    # 3,000 other images gave 0.94 and 0.93 (BENCHMARKS.md); a standard error of the difference is
     # 0.03.
     assert pick["unseen"] >= 0.8
     assert abs(pick["unseen"] - pick["seen_pairs"]) < 0.14

@@ -34,7 +34,7 @@ def main() -> None:
     config = SceneConfig(size=(height, width))
     render_scene(config, "val", 0)  # fills the caches
     indices = range(options.scenes)
-    drawn = seconds(lambda index: render_scene(config, "train", index), indices)
+    rendered = seconds(lambda index: render_scene(config, "train", index), indices)
     scenes: list[AnnotatedScene] = []
     complete = seconds(
         lambda index: scenes.append(render_annotated(config, "train", index)), indices
@@ -42,7 +42,7 @@ def main() -> None:
     written = seconds(encode, scenes)
     table = Table("part", "ms per scene", "scenes per second and core")
     for name, total in (
-        ("drawing, masks, keypoints, captions", drawn),
+        ("drawing, masks, keypoints, captions", rendered),
         ("the same and scribbles, run lengths: data=synthetic", complete),
         ("the same and PNG: uniphd-data synth", complete + written),
     ):

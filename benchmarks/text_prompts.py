@@ -145,8 +145,8 @@ def by_mask(grounding: GroundingPrediction, row: int, image: AnnotatedImage) -> 
     for shape, logits in zip(
         grounding.shapes[:_LEVELS], grounding.logits[row].split(lengths), strict=False
     ):
-        covered = occupancy(masks, shape)
-        scores += log_sum_exp_pooling(logits, covered)
+        occupied = occupancy(masks, shape)
+        scores += log_sum_exp_pooling(logits, occupied)
     return int(scores.argmax())
 
 

@@ -102,13 +102,13 @@ class PromptEncoder(nn.Module):
 
     def encode_text(self, texts: TextBlock) -> PromptTokens:
         """Encode texts, which need no image."""
-        hidden, sentence = self.text_encoder(texts.input_ids, texts.attention_mask)
+        hidden, pooled = self.text_encoder(texts.input_ids, texts.attention_mask)
         padding = texts.attention_mask == 0
         return PromptTokens(
             tokens=self.word_projection(hidden),
             positions=sine_position_1d(padding, self.hidden_dim),
             padding=padding,
-            global_embedding=self.sentence_projection(sentence),
+            global_embedding=self.sentence_projection(pooled),
         )
 
     def _encode_spatial(self, read: SpatialTokens) -> PromptTokens:

@@ -116,7 +116,7 @@ class UniPHD(nn.Module):
             prompts: B prompts.
             image_index: B times the index of the prompt's image; None for one prompt per image, in
                 their order. What does not depend on the prompt is computed once per image.
-            captions: more sentences, which only get grounding logits.
+            captions: more texts, which only get grounding logits.
 
         Raises:
             PromptError: prompts, sizes and images do not belong together.
@@ -228,15 +228,15 @@ class UniPHD(nn.Module):
                 f"Captions beside the prompts are grounded, which {type(self.fusion).__name__} "
                 "does not do; use model=uniphd_plus or data.num_extra_captions=0."
             )
-        meant = torch.tensor(captions.rows).to(tokens.device, non_blocking=True)
+        prompt_rows = torch.tensor(captions.rows).to(tokens.device, non_blocking=True)
         encoded = self.prompt_encoder.encode_text(captions.prompts)
-        image_index = meant if rows is None else rows[meant]
+        image_index = prompt_rows if rows is None else rows[prompt_rows]
         logits = self.fusion.ground(tokens, positions, encoded, image_index)
         return replace(
             prompts,
             logits=torch.cat([prompts.logits, logits]),
-            padding=torch.cat([prompts.padding, prompts.padding[meant]]),
-            rows=torch.cat([prompts.rows, meant]),
+            padding=torch.cat([prompts.padding, prompts.padding[prompt_rows]]),
+            rows=torch.cat([prompts.rows, prompt_rows]),
         )
 
 

@@ -126,8 +126,8 @@ def sample_boxes(source: Tensor, boxes: Tensor, canvas: Size) -> Tensor:
     scale = torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)
     clamped = (boxes / scale).clamp(0, 1) * scale
     index = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
-    regions = torch.cat([index.unsqueeze(1), clamped], dim=1)
+    rois = torch.cat([index.unsqueeze(1), clamped], dim=1)
     cells: Tensor = roi_align(
-        source.float(), regions, _GRID, spatial_scale=source.shape[-1] / width, aligned=True
+        source.float(), rois, _GRID, spatial_scale=source.shape[-1] / width, aligned=True
     )
     return cells.to(source.dtype).flatten(2).transpose(1, 2)

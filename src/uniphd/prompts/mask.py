@@ -36,15 +36,15 @@ _MAX_PIXELS = 2**26  # of a mask in JSON
 
 # The evaluation's mask has twelve cells along the longer side of the person's box: a cell is about
 # half a head of a standing person (seven to eight heads high), so limbs are blocks and hands are
-# lost, as in the masks of a small segmenter. A cell belongs to it if it is covered by half. Its IoU
+# lost, as in the masks of a small segmenter. A cell belongs to it if it is half occupied. Its IoU
 # with the masks of synthetic people is 0.69 on average; that of the training's masks is 0.55.
-_FIXED_CELLS, _FIXED_COVERAGE = 12, 0.5
+_FIXED_CELLS, _FIXED_OCCUPANCY = 12, 0.5
 
-# In training the cells are finer or coarser than the evaluation's. A low coverage dilates the mask
+# In training the cells are finer or coarser than the evaluation's. A low occupancy dilates the mask
 # by up to a cell and a high one erodes it. Up to two discs are cut out, up to one is added, and the
 # whole is moved as a person moves between two frames.
 _CELLS = (8, 32)
-_COVERAGE = (0.2, 0.8)
+_OCCUPANCY = (0.2, 0.8)
 _CUT, _ADDED = 2, 1
 _DISC_RADIUS = (0.05, 0.15)  # of the box's longer side
 _SHIFT = 0.05  # of the box's longer side
@@ -149,15 +149,15 @@ def spread_points(mask: Tensor) -> Tensor:
 def _coarse(mask: Tensor) -> Tensor:
     """The mask (h, w) in the evaluation's cells."""
     box = _Window(mask)
-    coverage = box.coverage(_FIXED_CELLS, 0)
-    return box.paste(coverage >= min(_FIXED_COVERAGE, float(coverage.max())))
+    occupancy = box.occupancy(_FIXED_CELLS, 0)
+    return box.paste(occupancy >= min(_FIXED_OCCUPANCY, float(occupancy.max())))
 
 
 def _degraded(mask: Tensor, random: Random) -> Tensor:
     """The mask (h, w) in the training's cells; in the evaluation's where nothing would be left."""
     box = _Window(mask)
     cells = random.randint(*_CELLS)
-    grid = box.coverage(cells, _MARGIN) >= random.uniform(*_COVERAGE)
+    grid = box.occupancy(cells, _MARGIN) >= random.uniform(*_OCCUPANCY)
     for value, most in ((False, _CUT), (True, _ADDED)):
         for _ in range(random.randint(0, most)):
             y, x = (random.randrange(side) for side in grid.shape)
@@ -184,7 +184,7 @@ class _Window:
         self.extent = max(self.crop.shape)
         self.side = self.margin = 0
 
-    def coverage(self, cells: int, margin: int) -> Tensor:
+    def occupancy(self, cells: int, margin: int) -> Tensor:
         """Share of every cell that the mask covers, with `cells` along the box's longer side.
 
         `margin` cells more are on each side.

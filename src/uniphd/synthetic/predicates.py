@@ -222,9 +222,9 @@ class DepthFrom(Predicate):
         if anchor == index:
             return Truth.NO
         nearer = people[index].depth - people[anchor].depth
-        answer = _graded(nearer if self.order == "before" else -nearer, _CLEAR_DEPTH, 0)
+        truth = _graded(nearer if self.order == "before" else -nearer, _CLEAR_DEPTH, 0)
         aside = abs(people[index].x - people[anchor].x) > _NEAR_X
-        return Truth.UNCLEAR if aside and answer is Truth.YES else answer
+        return Truth.UNCLEAR if aside and truth is Truth.YES else truth
 
 
 @dataclass(frozen=True)
@@ -235,15 +235,15 @@ class Both(Predicate):
     second: Predicate
 
     def truth(self, people: Sequence[Traits], index: int) -> Truth:
-        answers = [claim.truth(people, index) for claim in (self.first, self.second)]
-        return min(answers, key=lambda answer: answer.value)
+        truths = [claim.truth(people, index) for claim in (self.first, self.second)]
+        return min(truths, key=lambda truth: truth.value)
 
 
 def referent(predicate: Predicate, people: Sequence[Traits]) -> int | None:
     """The one person of whom a claim is true while it is false of all others, or None."""
-    answers = [predicate.truth(people, index) for index in range(len(people))]
-    if answers.count(Truth.YES) == 1 and answers.count(Truth.NO) == len(people) - 1:
-        return answers.index(Truth.YES)
+    truths = [predicate.truth(people, index) for index in range(len(people))]
+    if truths.count(Truth.YES) == 1 and truths.count(Truth.NO) == len(people) - 1:
+        return truths.index(Truth.YES)
     return None
 
 

@@ -12,7 +12,7 @@ from uniphd.data.annotations import ReferredPerson
 from uniphd.data.sample import annotate, annotated_person, resize
 from uniphd.prompts import KINDS, FixedPrompt
 from uniphd.structures import Size
-from uniphd.visualization.panels import EMPTY, PAPER, Body, body_panel, caption_panel
+from uniphd.visualization.panels import PAPER, Body, body_panel, caption_panel, centred
 from uniphd.visualization.viewport import whole
 
 PANEL: Size = (288, 288)
@@ -63,11 +63,11 @@ def gallery(tiles: Sequence[Tile], *, columns: int = 4, panel: Size = PANEL) -> 
 
 
 def prompt_tile(image: Image.Image, person: ReferredPerson, kind: str, panel: Size = PANEL) -> Tile:
-    """The evaluation's prompt of one kind, drawn over the image, with a line about it below.
+    """The evaluation's prompt of one kind over the image, with a line about it below.
 
     Args:
         image: the person's image.
-        person: who is meant.
+        person: the referred person.
         kind: of the prompt.
         panel: (height, width) that the image is enlarged or shrunk to fit into.
     """
@@ -103,8 +103,7 @@ def _strip(tile: Tile, panel: Size) -> Image.Image:
     rendered = tile.rendered if view.scale == 1 else view.crop(tile.rendered)
     words = caption_panel(tile.text, tile.note, panel[1])
     strip = Image.new("RGB", (panel[1], panel[0] + words.height), PAPER)
-    strip.paste(EMPTY, (0, 0, panel[1], panel[0]))
-    strip.paste(rendered, ((panel[1] - rendered.width) // 2, (panel[0] - rendered.height) // 2))
+    strip.paste(centred(rendered, panel), (0, 0))
     strip.paste(words, (0, panel[0]))
     return strip
 

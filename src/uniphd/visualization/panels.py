@@ -49,7 +49,7 @@ def image_panel(image: Image.Image, prompt: Prompt, region: View, size: Size) ->
     sizes = (image.height, image.width), (rendered.height, rendered.width)
     rendered = prompt.resized(*sizes).render(rendered)
     x1, y1, x2, y2 = (value * view.scale for value in region.box)
-    return _centred(paint(rendered, lambda pen: _draw_corners(pen, (x1, y1, x2, y2))), size)
+    return centred(paint(rendered, lambda pen: _draw_corners(pen, (x1, y1, x2, y2))), size)
 
 
 def body_panel(image: Image.Image, body: Body, region: View, size: Size) -> Image.Image:
@@ -58,7 +58,7 @@ def body_panel(image: Image.Image, body: Body, region: View, size: Size) -> Imag
     rendered = render_mask(view.crop(image), view.crop_mask(body.mask), contour=2 * _SUPERSAMPLING)
     points = view.map_points(body.keypoints)
     rendered = render_skeleton(rendered, points, body.visible, body.schema)
-    return _centred(rendered.reduce(_SUPERSAMPLING), size)
+    return centred(rendered.reduce(_SUPERSAMPLING), size)
 
 
 def caption_panel(text: str, note: str, width: int) -> Image.Image:
@@ -86,8 +86,8 @@ def _draw_corners(pen: Pen, box: tuple[float, float, float, float]) -> None:
                 pen.line(((x + dx, y), (x, y), (x, y + dy)), width, color)
 
 
-def _centred(rendered: Image.Image, size: Size) -> Image.Image:
-    """`image` in the middle of an empty panel of (height, width)."""
+def centred(rendered: Image.Image, size: Size) -> Image.Image:
+    """An image in the middle of an empty panel of (height, width)."""
     panel = Image.new("RGB", (size[1], size[0]), EMPTY)
     panel.paste(rendered, ((size[1] - rendered.width) // 2, (size[0] - rendered.height) // 2))
     return panel

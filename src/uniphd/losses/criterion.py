@@ -134,6 +134,9 @@ class SetCriterion(nn.Module):
         """
         stacked = stack_targets(targets, self.sigmas)
         outputs = stack_predictions(predictions)
+        inputs = AuxiliaryInputs(
+            predictions.tokens, targets, stacked, image_index, model, num_instances
+        )
         masks: MatchedMasks | None = None
         if self.uses_masks:
             *earlier, final = predictions.layers
@@ -143,7 +146,7 @@ class SetCriterion(nn.Module):
                 [final, *earlier] if self.aux_masks else [final],
                 predictions.mask_features,
                 model.mask_head,
-                targets,
+                inputs.masks,
                 stacked,
             )
         else:
@@ -155,9 +158,6 @@ class SetCriterion(nn.Module):
             for output, value in zip(outputs.names, values.detach().unbind(), strict=False)
         }
         weights = {name: loss.weight for name, loss in self.auxiliary.items() if loss.weight}
-        inputs = AuxiliaryInputs(
-            predictions.tokens, targets, stacked, image_index, model, num_instances
-        )
         beside = {name: self.auxiliary[name](inputs) for name in weights}
         return CriterionResult(
             total=weighted_total(losses | beside, self.weights | weights),

@@ -16,9 +16,8 @@ from torch import Tensor
 from uniphd.losses.masks import dice_loss, half_resolution, mask_focal_loss
 from uniphd.losses.matcher import HungarianMatcher, Match, take
 from uniphd.losses.predictions import StackedPredictions
-from uniphd.losses.targets import StackedTargets, stack_masks
+from uniphd.losses.targets import StackedTargets
 from uniphd.models.outputs import LayerPrediction, MaskFeatures
-from uniphd.structures import Target
 
 if TYPE_CHECKING:
     from uniphd.models.mask_head import MaskHead
@@ -45,12 +44,13 @@ def match_with_masks(
     layers: Sequence[LayerPrediction],
     features: MaskFeatures,
     mask_head: MaskHead,
-    targets: Sequence[Target],
+    masks: Tensor,
     stacked: StackedTargets,
 ) -> tuple[Match, MatchedMasks]:
     """Match on coarse masks of all queries, then refine the matched ones only.
 
     The layers, which are the first of the outputs, stand side by side as S * Q queries of an image.
+    `masks` (B, N, H, W) bool are the annotated ones.
     """
     made = [layer.coarse_masks for layer in layers if layer.coarse_masks is not None]
     coarse = (
@@ -63,8 +63,6 @@ def match_with_masks(
         )
     )
     low_logits = mask_head.low_resolution(coarse)
-    height, width = low_logits.shape[-2:]
-    masks = stack_masks(targets, (2 * height, 2 * width))
     match = matcher(outputs, stacked, low_logits.detach(), half_resolution(masks))
     # One slot per image, layer and person; those without a pair hold a query that is not read.
     _, images, queries, people = match.shape

@@ -16,24 +16,24 @@ from uniphd.training.processes import gather
 NonFinite: TypeAlias = Literal["stop", "skip"]
 
 MAX_SKIPPED = 10
-"""Steps in a row that may be left out; more are no accident: the network itself is broken."""
+"""Consecutive steps that may be skipped. After more, the network itself is taken to be broken."""
 
 _logger = logging.getLogger(__name__)
 
 
 class FiniteSteps:
-    """Decides before every optimizer step whether it may be taken; all processes decide alike.
+    """Decides before every optimizer step whether it is taken; all processes decide alike.
 
-    They need no collective for it: losses are judged by their sum over the processes, gradients
-    after the processes have averaged them. Only a step that must not be taken costs another one,
-    for its report. The decision costs one wait for the device per optimizer step.
+    The decision needs no collective of its own: the losses have been summed over the processes, and
+    the gradients averaged. Only a step that is refused costs a collective, for its report. The
+    decision waits for the device once per optimizer step.
 
     Args:
-        action: "stop" ends the training, in every process, with the names of the losses and the
-            image ids; "skip" leaves the step out, logs the same and counts.
+        action: "stop" ends the training in every process with an error that names the losses and
+            the image ids; "skip" skips the step, logs the same text and counts it.
 
     Attributes:
-        skipped: steps left out so far.
+        skipped: steps skipped so far.
 
     Raises:
         ConfigError: an unknown action.
@@ -49,27 +49,27 @@ class FiniteSteps:
         self._totals: list[Tensor] = []
 
     def watch(self, image_ids: Sequence[int], losses: Mapping[str, Tensor], total: Tensor) -> None:
-        """Take note of one batch of the coming optimizer step.
+        """Remember one batch of the next optimizer step.
 
         Args:
-            image_ids: of the batch.
-            losses: () of this process by name.
-            total: () what is trained on, over all processes; the same in each.
+            image_ids: image ids of the batch.
+            losses: () this process's losses by name.
+            total: () the trained loss over all processes; the same in each.
         """
         self._batches.append((image_ids, {name: value.detach() for name, value in losses.items()}))
         self._totals.append(total)
 
     def allow(self, step: int, parameters: Iterable[nn.Parameter], scaled: bool = False) -> bool:
-        """Whether the step may be taken. Every process has to ask.
+        """Whether the step may be taken. Every process has to call this.
 
         Args:
             step: number of the optimizer step, for the report.
-            parameters: with the gradients that the step would use.
-            scaled: whether a gradient scaler watches over the gradients, whose overflow is its
-                ordinary business.
+            parameters: parameters with the gradients that the step would use.
+            scaled: whether a gradient scaler handles overflow; gradients are then not checked.
 
         Raises:
-            TrainingError: it may not, and the action is "stop" or too many were left out.
+            TrainingError: the step is not finite, and the action is "stop" or too many steps in a
+                row were skipped.
         """
         values = list(self._totals)
         gradients = [value.grad for value in parameters if value.grad is not None]

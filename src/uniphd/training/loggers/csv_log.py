@@ -15,10 +15,10 @@ from uniphd.training.loggers.metrics_file import MetricsFile
 
 
 class CsvLog(CSVLogger, ResumableLogger):
-    """Lightning's logger, but that a resumed run takes over the rows from before its checkpoint.
+    """Lightning's logger, whose file a resumed run continues.
 
-    Rows from after the checkpoint, whose steps are trained anew, go, and those from before stay, or
-    come along into another folder.
+    A resumed run drops the rows from after its checkpoint, whose steps are trained again, and keeps
+    the earlier ones. It copies them if it writes to another folder.
 
     Args:
         folder: of the file.
@@ -46,7 +46,7 @@ class CsvLog(CSVLogger, ResumableLogger):
         self.save()
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Append one row, but for what an interrupted validation had logged already."""
+        """Append one row, without the values that an interrupted validation has logged already."""
         known = {name for name in metrics if name != "epoch" and (step, name) in self._known}
         values = {name: value for name, value in metrics.items() if name not in known}
         if not known or values.keys() - {"epoch"}:
@@ -63,7 +63,7 @@ class CsvLog(CSVLogger, ResumableLogger):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], step: int, rows: Sequence[LoggedRow]
     ) -> None:
-        """Write the rows from before; they are in memory, the file may be the one they are from."""
+        """Write the earlier rows again; `rows` may have been read from this very file."""
         if not rows:
             return
         for row in rows:
@@ -74,16 +74,16 @@ class CsvLog(CSVLogger, ResumableLogger):
 
 
 def rows_before(step: int, state_dict: Mapping[str, Any], checkpoint: Path) -> list[LoggedRow]:
-    """The rows of an interrupted run that its checkpoint was written after.
+    """The rows that an interrupted run had logged when its checkpoint was written.
 
     Args:
         step: optimizer steps before the checkpoint.
-        state_dict: of the `CsvLog` when it was written.
-        checkpoint: its file.
+        state_dict: the state of the `CsvLog` in the checkpoint.
+        checkpoint: the checkpoint's file.
 
     Returns:
-        The rows of earlier steps, and those that the file had by then: a validation between two
-        optimizer steps is logged at the one to come. Empty if there is no file any more.
+        The rows of earlier steps, and all rows that the file had by then: a validation between two
+        optimizer steps is logged at the next step. Empty if the file is gone.
     """
     path = _of_the_run(Path(state_dict.get("path", "csv/metrics.csv")), checkpoint)
     if not path.is_file():
@@ -95,11 +95,11 @@ def rows_before(step: int, state_dict: Mapping[str, Any], checkpoint: Path) -> l
 
 
 def _of_the_run(written: Path, checkpoint: Path) -> Path:
-    """Where a run's file is today: the run's folder may have been moved, another be in its place.
+    """Find a run's file although its folder may have been moved.
 
     Args:
-        written: the file when the checkpoint was saved.
-        checkpoint: in the run's folder, or in a folder of it.
+        written: the file's path when the checkpoint was saved.
+        checkpoint: a file in the run's folder, or in a folder inside of it.
     """
     inside = Path(*written.parts[-2:])  # csv/metrics.csv
     folder = checkpoint.resolve().parent

@@ -1,4 +1,4 @@
-"""What loggers can do here beyond metrics. Lightning's other loggers work too, without these."""
+"""What a logger can do beyond metrics. Lightning's own loggers work too, but cannot do these."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from uniphd.visualization.contact_sheet import Row
 
 @dataclass(frozen=True)
 class LoggedRow:
-    """What was logged at once.
+    """The values of one logging call.
 
     Attributes:
         step: counted from 0, as Lightning logs it.
-        values: by name.
+        values: values by name.
     """
 
     step: int
@@ -28,7 +28,7 @@ class LoggedRow:
 
 
 class ResumableLogger(ABC):
-    """A logger whose record has every step once, however often the run is interrupted."""
+    """A logger that has every step once, however often the run is interrupted and resumed."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -41,10 +41,10 @@ class ResumableLogger(ABC):
         """Continue an interrupted run; called before anything is logged.
 
         Args:
-            state_dict: of the checkpoint; empty where the run had no such logger.
-            step: optimizer steps before the checkpoint; the first one that is logged again. If the
-                checkpoint was written during a validation, so is the step before.
-            rows: what the run logged before, in its order; empty where that is not known.
+            state_dict: the logger's state in the checkpoint; empty if the run had no such logger.
+            step: optimizer steps before the checkpoint: the first step that is logged again. If the
+                checkpoint was written during a validation, the step before it is logged again too.
+            rows: what the run logged earlier, in order; empty if that is unknown.
         """
 
     def complete(self, step: int) -> None:  # noqa: B027 (most have nothing to do)
@@ -64,16 +64,16 @@ class FigureLogger(ABC):
 
 
 class ModelLogger(ABC):
-    """A logger that keeps networks."""
+    """A logger that stores networks."""
 
     @abstractmethod
     def log_model(self, folder: Path, alias: str, metadata: Mapping[str, Any]) -> None:
-        """Keep a copy of a model folder.
+        """Store a copy of a model folder.
 
         Args:
-            folder: as `uniphd.load_model` reads it.
+            folder: a model folder that `uniphd.load_model` reads.
             alias: which of the run's networks it is, "best" or "last".
-            metadata: plain values.
+            metadata: plain values that are stored beside it.
         """
 
 

@@ -1,4 +1,4 @@
-"""The file `metrics.csv`: grows by rows, and is replaced as a whole where it gets columns."""
+"""The file `metrics.csv`: rows are appended; a new column replaces the file atomically."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from uniphd.training.fault_tolerance.files import replacing
 
 
 class MetricsFile:
-    """What Lightning's CSVLogger writes through, in place of its own writer.
+    """Replaces the writer of Lightning's CSVLogger.
 
-    Lightning's writer empties the file before it writes new columns, and deletes one that is there
-    already; a kill in between loses all rows.
+    Lightning's writer truncates the file before it writes new columns, and deletes an existing one;
+    a kill in between loses all rows.
 
     Args:
-        path: the file. One that is there stays until the first `save`, which replaces it.
+        path: the file. An existing one stays until the first `save`, which replaces it.
 
     Attributes:
         metrics: rows that are not in the file yet.

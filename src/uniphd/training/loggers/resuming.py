@@ -1,4 +1,4 @@
-"""Loggers of a run that is interrupted and resumed: their state in every checkpoint."""
+"""Loggers of a run that is resumed: every checkpoint stores their state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LoggerStates(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The steps before are complete: trained, and validated where they are."""
+        """Tell the loggers that earlier steps are complete: trained, and validated if they are due."""
         for logger in trainer.loggers:
             if isinstance(logger, ResumableLogger):
                 logger.complete(logged_step(trainer))
@@ -42,12 +42,12 @@ class LoggerStates(Callback):
 def load_logger_states(
     loggers: Sequence[Logger], checkpoint: Mapping[str, Any], path: str | Path
 ) -> None:
-    """Let loggers continue the run of a checkpoint; for the one process that logs.
+    """Let loggers continue the run of a checkpoint; called in the process that logs.
 
     Args:
-        loggers: that have not logged anything yet.
-        checkpoint: the content of the file that training is to resume from.
-        path: of that file.
+        loggers: loggers that have not logged anything yet.
+        checkpoint: the content of the checkpoint that training resumes from.
+        path: the checkpoint's file.
     """
     step, states = int(checkpoint["global_step"]), checkpoint.get(LOGS_KEY, {})
     rows = rows_before(step, states.get(CsvLog.__name__, {}), Path(path))

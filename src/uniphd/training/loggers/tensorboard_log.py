@@ -1,4 +1,4 @@
-"""TensorBoard, with images, also of a run that was interrupted."""
+"""TensorBoard with images; a resumed run continues its log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from uniphd.visualization.contact_sheet import Row, contact_sheet
 
 
 class TensorBoardLog(TensorBoardLogger, ResumableLogger, FigureLogger):
-    """Lightning's logger with images; people are shown as contact sheets.
+    """Lightning's logger with images. People are shown as a contact sheet.
 
     Args:
         folder: where to write event files.
@@ -46,22 +46,22 @@ class TensorBoardLog(TensorBoardLogger, ResumableLogger, FigureLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write what is logged; Lightning writes an empty `hparams.yaml`, too."""
+        """Write what is logged, without the empty `hparams.yaml` that Lightning adds."""
         self.experiment.flush()
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: `run.json` has them."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the folder says it all."""
+        """Empty: the event files in the folder are the state."""
         return {}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], step: int, rows: Sequence[LoggedRow]
     ) -> None:
-        """Take back what was logged after the checkpoint; into a new folder, copy what was before.
+        """Drop what was logged after the checkpoint; copy the earlier rows if the folder is new.
 
-        Event files are never changed: a mark tells TensorBoard from which step on to forget.
+        Event files are never changed: an event tells TensorBoard from which step on to drop values.
         """
         if any(Path(self.log_dir).glob("events.out.tfevents.*")):
             forget_from(self, step)

@@ -1,4 +1,4 @@
-"""Reading the files of a W&B run, which lie beside it whether it is online or offline.
+"""Reads the local files of a W&B run, which exist both online and offline.
 
 A `.wandb` file has a header of 7 bytes and then LevelDB's log format: blocks of 32 KiB, in them
 records of a checksum (4 bytes), a length (2), a kind (1) and the content. A record that does not
@@ -22,21 +22,21 @@ _FULL, _FIRST, _LAST = 1, 2, 4  # kinds of records, and of the first and last pa
 
 
 def last_step(folder: Path, run_id: str) -> int | None:
-    """The last step in a run's history, over all the times that it was started and resumed.
+    """The last step in a run's history, over all starts of the run.
 
     Args:
         folder: the `save_dir` of its logger.
-        run_id: the run's.
+        run_id: the run's id.
 
     Returns:
-        None where there is no file of it, or no history in any.
+        The step; None if the run has no file or no history in its files.
     """
     paths = folder.glob(f"wandb/*run-*-{run_id}/run-{run_id}.wandb")
     return max((step for path in paths for step in _steps(path)), default=None)
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of one file; what was cut off when its process died is left out."""
+    """The records of one file, without one that was cut off when its process died."""
     data = path.read_bytes()
     content, position = b"", _HEADER
     while position + _ENTRY.size <= len(data):

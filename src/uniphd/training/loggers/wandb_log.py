@@ -1,4 +1,4 @@
-"""Weights & Biases, with images and models; a run is one run, however often it is resumed."""
+"""Weights & Biases with images and models; a resumed run continues the same W&B run."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _STEP = "trainer/global_step"  # Lightning's name of the axis
 
 
 class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
-    """Logs metrics, images and models; W&B's steps are those of the training.
+    """Logs metrics, images and models; W&B's steps are the training's optimizer steps.
 
-    A step is sent as a whole, when it is over. W&B's history cannot be changed afterwards, so a
-    resumed run leaves out the steps that are in it, and sends again what was lost with a killed
-    process. W&B knows the steps of an online run. Those of an offline run are read from its files:
-    W&B's own process may lose what it was sent when the training is killed.
+    A step is sent as a whole, once it is complete. W&B's history cannot be changed afterwards.
+    A resumed run therefore skips the steps that the history has, and sends again those that were
+    lost when the process was killed. W&B knows the steps of an online run. The steps of an offline
+    run are read from its files, because W&B's own process may lose data when it is killed.
 
-    Lightning's `WandbLogger` is not used because the id of its run cannot be set after it is made.
+    Lightning's `WandbLogger` is not used: the id of its run cannot be set after construction.
 
     Args:
-        project: of W&B.
-        save_dir: folder of the run; W&B makes its own folder `wandb` in it.
+        project: the W&B project.
+        save_dir: folder of the run; W&B creates its own folder `wandb` in it.
         offline: keep everything on disk, for `wandb sync`.
-        id: of the run; None for a new one, or for the one whose checkpoint is resumed.
-        options: others of `wandb.init`, such as `name`, `group` and `tags`.
+        id: the run's id; None for a new run, or for the run whose checkpoint is resumed.
+        options: further arguments of `wandb.init`, such as `name`, `group` and `tags`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> wandb.Run:
-        """W&B's run, which begins when it is first asked for."""
+        """W&B's run, which starts when this is first read."""
         if self._run is None:
             self._run = wandb.init(id=self._id, resume="allow", **self._options)
             self._run.define_metric(_STEP)
@@ -91,12 +91,12 @@ class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Add to what is logged at a step."""
+        """Add values to a step."""
         self._add(metrics, self._step if step is None else step)
 
     @rank_zero_only
     def complete(self, step: int) -> None:
-        """Send what waits, unless it is of this step."""
+        """Send the values of the steps before this one."""
         if self._step < step:
             self._send()
 
@@ -107,24 +107,24 @@ class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
 
     @rank_zero_only
     def log_instances(self, name: str, rows: Sequence[Row], step: int) -> None:
-        """Show a table with a line per person."""
+        """Show a table with a row per person."""
         self._add({name: instances_table(rows)}, step)
 
     @rank_zero_only
     def log_model(self, folder: Path, alias: str, metadata: Mapping[str, Any]) -> None:
-        """Keep a model folder as the artifact `model-<run id>`."""
+        """Store a model folder as the artifact `model-<run id>`."""
         artifact = wandb.Artifact(f"model-{self.experiment.id}", "model", metadata=dict(metadata))
         artifact.add_dir(str(folder))
         self.experiment.log_artifact(artifact, aliases=["latest", alias])
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's id, and the folders that its files are in."""
+        """The run's id, and the folders that hold its files."""
         return {"id": self.version, "folders": self._folders}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], step: int, rows: Sequence[LoggedRow]
     ) -> None:
-        """Continue the same run, unless another id is given, and send what is missing."""
+        """Continue the run, unless another id was given, and send the rows that it lacks."""
         if self._id is None or self._id == state_dict.get("id"):
             self._id = state_dict.get("id")
             self._folders = list(dict.fromkeys([*state_dict.get("folders", []), *self._folders]))
@@ -134,9 +134,9 @@ class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run; a step in which it failed is left to the run that resumes.
+        """End the run. A step that failed is not sent; a resumed run trains and sends it again.
 
-        A sweep's next training in the same process is another run.
+        The next training of a sweep in the same process is a run of its own.
         """
         if self._run is None:
             return
@@ -168,7 +168,7 @@ class WandbLog(Logger, ResumableLogger, FigureLogger, ModelLogger):
 
 
 def instances_table(rows: Sequence[Row]) -> wandb.Table:
-    """A line per person: image, prompt, prediction and annotation with their likeness."""
+    """A row per person: image, prompt, prediction and annotation, score, mask IoU and OKS."""
     images = ["image", "prediction", "annotation"]
     table = wandb.Table(columns=["person", "prompt", *images, "score", "mask IoU", "OKS"])
     for row in rows:

@@ -99,9 +99,7 @@ def parse_other_captions(image: Mapping[str, Any], caption: str) -> tuple[str, .
     """What the optional list `captions` says beside `caption`; RefHuman's files have none."""
     captions = image.get("captions", [])
     if not isinstance(captions, list) or not all(_is_text(text) for text in captions):
-        raise FieldError(
-            "wrong captions", f"'captions' is {shown(captions)}; give a list of texts"
-        )
+        raise FieldError("wrong captions", f"'captions' is {shown(captions)}; give a list of texts")
     return tuple(text for text in dict.fromkeys(captions) if text.strip() and text != caption)
 
 

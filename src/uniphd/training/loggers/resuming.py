@@ -23,7 +23,7 @@ class LoggerStates(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Tell the loggers that earlier steps are complete: trained, and validated if they are due."""
+        """Tell the loggers that earlier steps are complete, validations included."""
         for logger in trainer.loggers:
             if isinstance(logger, ResumableLogger):
                 logger.complete(logged_step(trainer))

@@ -2,7 +2,29 @@
 
 
 class UniPHDError(Exception):
-    """Base of every error that is about the user's input rather than about our code."""
+    """Base of every error that is about the user's input rather than about our code.
+
+    Args:
+        lines: the message, a sentence, and lines below it if there are any. Names in it may be
+            anybody's; `str` shows them as `printable` does.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+
+    def __str__(self) -> str:
+        return "\n".join(printable(str(line)) for line in self.args)
+
+
+def printable(text: str) -> str:
+    """The text in one line, with escapes for what is not printable, such as a terminal's codes.
+
+    Args:
+        text: it may hold the name of a file, which may hold anything.
+    """
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 
 class AnnotationError(UniPHDError):

@@ -10,7 +10,8 @@ import torch
 
 from tests.composition import EXPERIMENTS, compose_eval, compose_train
 from uniphd.cli.train import train
-from uniphd.config.checks import refuse_impossible, refuse_quantized_gpu
+from uniphd.config.checks import refuse_impossible, refuse_quantized_gpu, refuse_trainer
+from uniphd.config.compose import require_values
 from uniphd.errors import ConfigError
 from uniphd.models.uniphd import UniPHD
 
@@ -52,7 +53,16 @@ IMPOSSIBLE = {
     ("callbacks=none", "optimized_metric=${monitor}", "monitor=mIoU"): r"^monitor=mIoU is never",
     ("monitor=train/los",): r"^monitor=train/los is never logged.* give monitor=train/loss",
     ("loss=no_pose", "monitor=train/final/oks"): r"train/final/oks is never logged in this run",
-    ("monitor=${optimized}",): r"monitor cannot be filled in",
+    ("+callbacks.mine=5",): r"callbacks\.mine has no _target_",
+    ("trainer.gradient_clip_val=-1",): r"trainer\.gradient_clip_val is -1; give .* at least 0\.",
+    ("trainer.accumulate_grad_batches=0",): r"accumulate_grad_batches is 0; give .* at least 1\.",
+    ("trainer.log_every_n_steps=-1",): r"log_every_n_steps is -1",
+    ("trainer.val_check_interval=0",): r"val_check_interval=0 is no number of steps",
+    ("optim.scheduler.gamma=-1",): r"optim\.scheduler\.gamma is -1",
+    (STOPPING, "callbacks.early_stopping.patience=0"): r"early_stopping\.patience is 0",
+    ("trainer.precision=bf16-true",): r"precision=bf16-true would .* give 32-true, or bf16-mixed",
+    ("trainer.precision=16-true",): r"precision=16-true would convert annotations",
+    ("trainer.precision=64-true",): r"precision=64-true would convert annotations",
     ("loss=no_pose",): r"pose_AP measures what no loss trains.* give monitor=val/mean/mask_AP",
     (SYNTHETIC, "loss=no_mask"): r"referring_acc measures.* give monitor=val/mean/pose_AP",
 }
@@ -62,6 +72,17 @@ IMPOSSIBLE = {
 def test_what_is_impossible_is_refused(overrides: tuple[str, ...], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=IMPOSSIBLE[overrides]):
         refuse_impossible(compose_train(tmp_path, "++data.root=unused", *overrides))
+
+
+def test_what_cannot_be_filled_in_is_refused() -> None:
+    config = compose_train(None, "data.root=unused", "monitor=${optimized}")
+    with pytest.raises(ConfigError, match="monitor cannot be filled in"):
+        require_values(config)
+
+
+def test_an_evaluation_refuses_precisions_of_whole_tensors() -> None:
+    with pytest.raises(ConfigError, match="give 32-true"):
+        refuse_trainer(compose_eval(None, "trainer.precision=16-true"))
 
 
 def test_what_a_refusal_names_is_possible(tmp_path: Path) -> None:

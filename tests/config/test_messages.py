@@ -16,6 +16,7 @@ from tests.composition import compose_eval, compose_train
 from uniphd.cli import evaluate, train
 from uniphd.config.compose import config_dir
 from uniphd.config.messages import explain_overrides, explanation
+from uniphd.refusals import tracebacks_wanted
 
 SYNTHETIC = "data=synthetic"
 UNKNOWN = {
@@ -136,6 +137,23 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     assert "hydra.run.dir=DIR" in str(ended.value)
 
 
-def test_other_errors_of_files_pass(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), explain_overrides("uniphd-train", "train"):
+def test_other_errors_of_files_are_one_sentence_with_their_class(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended, explain_overrides("uniphd-train", "train"):
         (tmp_path / "missing").read_text()
+    assert "missing cannot be used: No such file or directory (FileNotFoundError)." in str(
+        ended.value
+    )
+
+
+def test_what_this_program_asks_of_hydra_is_not_the_users_wish(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with explain_overrides("uniphd-train", "train"):
+        assert os.environ["HYDRA_FULL_ERROR"] == "1"
+        assert not tracebacks_wanted()
+        with explain_overrides("uniphd-train", "train"):  # in a process that this one starts
+            assert not tracebacks_wanted()
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with explain_overrides("uniphd-train", "train"):
+        assert tracebacks_wanted()

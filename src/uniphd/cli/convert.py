@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from uniphd.checkpoints.convert import convert
-from uniphd.errors import UniPHDError
+from uniphd.errors import printable
+from uniphd.refusals import exit_on_user_error
 
 
 def main() -> None:
@@ -28,11 +28,10 @@ def main() -> None:
     )
     parser.add_argument("--half", action="store_true", help="store a run's weights as float16")
     options = parser.parse_args()
-    try:
+    with exit_on_user_error("uniphd-convert"):
         done = convert(options.source, options.out, options.tokenizer, options.half)
-    except UniPHDError as error:
-        sys.exit(f"uniphd-convert: {error}")
-    print(
-        f"{done.converted} entries written to {done.path}; {len(done.skipped)} aliases, constants "
-        "or unused heads skipped; none missing, none left over."
-    )
+        print(
+            f"{done.converted} entries written to {printable(str(done.path))}; "
+            f"{len(done.skipped)} aliases, constants or unused heads skipped; none missing, none "
+            "left over."
+        )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from uniphd.errors import UniPHDError
+from uniphd.errors import printable
+from uniphd.refusals import exit_on_user_error
 from uniphd.synthetic.scene import SceneConfig
 from uniphd.synthetic.writer import write_folder
 
@@ -21,10 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the command line without the program's name; None is that of the process.
     """
     options = _parser().parse_args(arguments)
-    try:
+    with exit_on_user_error("uniphd-data"):
         options.run(options)
-    except UniPHDError as error:
-        sys.exit(f"uniphd-data: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +69,7 @@ def _synth(options: argparse.Namespace) -> None:
     people = write_folder(options.out, config, options.train, options.val, options.workers)
     seconds = time.perf_counter() - started
     for name, count in people.items():
-        print(f"{options.out / name}: {count} people")
+        print(printable(f"{options.out / name}: {count} people"))
     scenes = options.train + 3 * options.val
     print(f"{scenes} images in {seconds:.1f} s ({scenes / seconds:.0f} per second)")
 

@@ -12,12 +12,12 @@ from rich import print as rich_print
 
 from uniphd.checkpoints.reading import load_model_and_config
 from uniphd.config.allocator import keep_freed_memory
-from uniphd.config.checks import refuse_quantized_gpu
+from uniphd.config.argument_types import refuse_wrong_types
+from uniphd.config.checks import refuse_quantized_gpu, refuse_trainer
 from uniphd.config.compose import (
     build,
     build_callbacks,
     config_dir,
-    exit_on_user_error,
     fill_resolvers,
     load_tokenizer,
     require_values,
@@ -26,11 +26,14 @@ from uniphd.config.compose import (
 from uniphd.config.launch import keep_one_log, require_processes
 from uniphd.config.messages import explain_overrides
 from uniphd.data.loaders import ReferringDataModule
+from uniphd.errors import printable
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
 from uniphd.models.build import build_tokenizer
 from uniphd.ops.backend import resolve_backend
+from uniphd.refusals import escape_log_records, exit_on_user_error, refused
+from uniphd.training.first_batch import explain_refusals
 from uniphd.training.module import RefHumanModule
 from uniphd.training.processes import explain_lost_processes
 
@@ -44,9 +47,29 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     Returns:
         Metrics by prompt kind and name.
     """
+    with refused("The evaluation cannot be prepared"):
+        trainer, module, data = _prepare(config)
+    with explain_refusals(module), explain_lost_processes():
+        trainer.validate(module, datamodule=data, verbose=False)
+        coco: dict[str, dict[str, list[CocoResult]]] = {}
+        for kind, evaluator in module.evaluators.items():
+            with evaluator.sync_context():
+                coco[kind] = evaluator.coco_results()
+    if trainer.is_global_zero:
+        folder = Path(config.paths.output_dir)
+        write_report(folder, module.results, coco)
+        rich_print(metrics_table(module.results))
+        print(printable(f"Report: {folder}"))
+    return module.results
+
+
+def _prepare(config: DictConfig) -> tuple[Trainer, RefHumanModule, ReferringDataModule]:
+    """Build everything that an evaluation needs."""
     require_values(config)
     refuse_quantized_gpu(config)
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    refuse_trainer(config)
+    with refused(f"seed={config.seed} cannot be used"):
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
     model, model_config = load_model_and_config(config.ckpt)
     if config.keypoints is None:
         config.keypoints = model_config.keypoints
@@ -54,6 +77,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     for key, value in model_config.preprocessing.items():
         if config.data.eval_transform[key] is None:
             config.data.eval_transform[key] = value
+    refuse_wrong_types(config)
     if config.int8:
         model = quantize_linear_layers(model)
     module: RefHumanModule = build(
@@ -65,18 +89,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
     trainer: Trainer = build(config.trainer, callbacks=build_callbacks(config), logger=False)
     require_processes(trainer.num_devices * trainer.num_nodes)
     resolve_backend(trainer.strategy.root_device.type, required=False)
-    with explain_lost_processes():
-        trainer.validate(module, datamodule=data, verbose=False)
-        coco: dict[str, dict[str, list[CocoResult]]] = {}
-        for kind, evaluator in module.evaluators.items():
-            with evaluator.sync_context():
-                coco[kind] = evaluator.coco_results()
-    if trainer.is_global_zero:
-        folder = Path(config.paths.output_dir)
-        write_report(folder, module.results, coco)
-        rich_print(metrics_table(module.results))
-        print(f"Report: {folder}")
-    return module.results
+    return trainer, module, data
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="eval")
@@ -91,6 +104,7 @@ def main() -> None:
     keep_freed_memory()
     fill_resolvers()
     silence_noise()
+    escape_log_records()
     with explain_overrides("uniphd-eval", "eval"):
         _hydra_main()
 

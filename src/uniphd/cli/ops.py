@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from uniphd.errors import UniPHDError
+from uniphd.errors import printable
 from uniphd.ops.build import build
 from uniphd.ops.check import TOLERANCES, check_native
 from uniphd.ops.errors import NativeOpsError
 from uniphd.ops.info import describe_backend, settings, versions
 from uniphd.ops.plan import NATIVE_DEVICES, find_cached, make_plan
+from uniphd.refusals import exit_on_user_error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,10 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the command line without the program's name; None is that of the process.
     """
     options = _parser().parse_args(arguments)
-    try:
+    with exit_on_user_error("uniphd-ops"):
         passed: bool = options.run(options)
-    except UniPHDError as error:
-        sys.exit(f"uniphd-ops: {error}")
     if not passed:
         sys.exit(1)
 
@@ -73,7 +72,7 @@ def _build(options: argparse.Namespace) -> bool:
         path = build(device, archs=archs)
         seconds = time.perf_counter() - started
         done = "found in the cache" if cached else f"compiled in {seconds:.1f} s"
-        print(f"{device}: {path} ({done})")
+        print(printable(f"{device}: {path} ({done})"))
     return True
 
 
@@ -91,7 +90,7 @@ def _check(options: argparse.Namespace) -> bool:
                 )
                 passed &= result.passed
         except NativeOpsError as error:
-            print(f"{device}: native operators are not available: {error.reason}")
+            print(printable(f"{device}: native operators are not available: {error.reason}"))
             passed = False
     return passed
 
@@ -105,4 +104,4 @@ def _info(options: argparse.Namespace) -> bool:
 
 def _print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     for name, text in pairs:
-        print(f"{name + ':':<22}{text}", flush=True)
+        print(printable(f"{name + ':':<22}{text}"), flush=True)

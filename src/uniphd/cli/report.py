@@ -12,7 +12,8 @@ from uniphd.analysis.published import published_models
 from uniphd.analysis.run_log import RunError
 from uniphd.analysis.runs import Run, find_runs, read_run
 from uniphd.analysis.table import make_table, to_csv, to_markdown
-from uniphd.errors import UniPHDError
+from uniphd.errors import printable
+from uniphd.refusals import exit_on_user_error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,10 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the command line without the program's name; None is that of the process.
     """
     options = _parser().parse_args(arguments)
-    try:
+    with exit_on_user_error("uniphd-report"):
         _report(options)
-    except UniPHDError as error:
-        sys.exit(f"uniphd-report: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,7 +78,7 @@ def _report(options: argparse.Namespace) -> None:
     except OSError as error:
         raise RunError(f"cannot write to {options.out}: {error.strerror}") from error
     print(markdown)
-    print(f"{len(runs)} runs; table and curves: {options.out}")
+    print(printable(f"{len(runs)} runs; table and curves: {options.out}"))
 
 
 def _read_runs(folders: Sequence[Path]) -> list[Run]:

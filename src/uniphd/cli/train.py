@@ -22,7 +22,6 @@ from uniphd.config.compose import (
     build_network,
     build_nodes,
     config_dir,
-    exit_on_user_error,
     fill_resolvers,
     load_tokenizer,
     parameter_report,
@@ -34,15 +33,17 @@ from uniphd.config.messages import explain_overrides
 from uniphd.config.resume import checkpoint_to_resume, full_disk_is_an_error, read_to_resume
 from uniphd.config.sweeps import refuse_relaunch, sweep_result
 from uniphd.data.loaders import ReferringDataModule
-from uniphd.errors import ConfigError
+from uniphd.errors import ConfigError, printable
 from uniphd.keypoints import keypoint_schema
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.compilation import compile_parts
 from uniphd.ops.backend import resolve_backend
+from uniphd.refusals import escape_log_records, exit_on_user_error, refused
 from uniphd.training.callbacks.run_record import RunRecord
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
 from uniphd.training.fault_tolerance.exact_resume import ExactResume
+from uniphd.training.first_batch import explain_refusals
 from uniphd.training.loggers.resuming import LoggerStates, load_logger_states
 from uniphd.training.module import RefHumanModule
 from uniphd.training.processes import explain_lost_processes
@@ -57,6 +58,25 @@ def train(config: DictConfig) -> dict[str, float]:
     Returns:
         The last logged value of every metric.
     """
+    with refused("The run cannot be prepared"):
+        trainer, module, data, checkpoint = _prepare(config)
+    with (
+        explain_refusals(module),
+        explain_lost_processes(),
+        full_disk_is_an_error(config.paths.output_dir),
+    ):
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if module.results and trainer.is_global_zero:
+        rich_print(metrics_table(module.results))
+    if trainer.is_global_zero:
+        print(printable(f"Checkpoints, curves and images: {config.paths.output_dir}"))
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _prepare(
+    config: DictConfig,
+) -> tuple[Trainer, RefHumanModule, ReferringDataModule, str | None]:
+    """Build everything that a training needs, and find the checkpoint that it goes on from."""
     keypoint_schema(config.keypoints)  # an unknown one leaves sizes that cannot be filled in
     require_values(config)
     refuse_impossible(config)
@@ -81,13 +101,7 @@ def train(config: DictConfig) -> dict[str, float]:
     if checkpoint is not None and trainer.is_global_zero:
         content = read_to_resume(checkpoint, checkpoint_io, module)
         load_logger_states(trainer.loggers, content, checkpoint)
-    with explain_lost_processes(), full_disk_is_an_error(config.paths.output_dir):
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if module.results and trainer.is_global_zero:
-        rich_print(metrics_table(module.results))
-    if trainer.is_global_zero:
-        print(f"Checkpoints, curves and images: {config.paths.output_dir}")
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return trainer, module, data, checkpoint
 
 
 def _build_trainer(
@@ -107,7 +121,8 @@ def _build_trainer(
 
 def _build_module(config: DictConfig) -> RefHumanModule:
     """Network and losses, as the configuration and its seed say."""
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    with refused(f"seed={config.seed} cannot be used"):
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
     network, model_config = build_network(config)
     if config.print_summary and is_first_process():
         rich_print(parameter_report(network))
@@ -165,6 +180,7 @@ def _prepare_process() -> None:
     keep_freed_memory()
     fill_resolvers()
     silence_noise()
+    escape_log_records()
     torch.set_float32_matmul_precision("high")
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from uniphd.config.argument_types import refuse_wrong_types
 from uniphd.errors import ConfigError
 from uniphd.keypoints import keypoint_schema
 from uniphd.losses.criterion import MASK_LOSSES
@@ -20,6 +21,20 @@ _POSE_LOSSES = ("keypoints", "oks", "visibility")
 _MASK_METRICS = ("oIoU", "mIoU", "P@", "mask_", "pick", "referring_acc", "swap")
 _POSE_METRICS = ("pose_", "PCKh", "mean_OKS")
 _FOREVER = -1  # Lightning's max_epochs and max_steps
+# The least of numbers with which Lightning would go on without a word: without clipping, with a
+# validation after every step, or until it divides by zero.
+_LEAST = {
+    "trainer.gradient_clip_val": 0,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.log_every_n_steps": 0,
+    "trainer.num_nodes": 1,
+    "optim.scheduler.gamma": 0,
+    "trainer.num_sanity_val_steps": -1,
+    "callbacks.early_stopping.patience": 1,
+    "callbacks.early_stopping.min_delta": 0,
+}
+_ROUNDED = ("16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16")
 
 
 def refuse_impossible(config: DictConfig) -> None:
@@ -31,13 +46,36 @@ def refuse_impossible(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the keys that exclude each other, and what to do.
     """
-    _check_references(config)
-    _check_sizes(config)
+    _check_groups(config)
     _check_parts(config)
+    refuse_wrong_types(config)
+    refuse_trainer(config)
+    _check_sizes(config)
     _check_data_of_losses(config)
     _check_schedule(config)
     _check_validation(config)
     _check_metrics(config)
+
+
+def refuse_trainer(config: DictConfig) -> None:
+    """Check what Lightning takes, and neither it nor the network can work with.
+
+    Args:
+        config: of a training or an evaluation.
+
+    Raises:
+        ConfigError: a number is out of its range, or the precision is one of tensors as a whole.
+    """
+    for key, least in _LEAST.items():
+        value = OmegaConf.select(config, key)
+        if value is not None and not least <= value < math.inf:
+            raise ConfigError(f"{key} is {value}; give a number of at least {least}.")
+    precision = config.trainer.precision
+    if precision in _ROUNDED:
+        raise ConfigError(
+            f"trainer.precision={precision} would convert annotations, too, and no part of the "
+            "network is made for it; give 32-true, or bf16-mixed or 16-mixed to compute in 16 bits."
+        )
 
 
 def refuse_quantized_gpu(config: DictConfig) -> None:
@@ -57,15 +95,15 @@ def refuse_quantized_gpu(config: DictConfig) -> None:
         raise ConfigError("int8=true multiplies on the CPU only; give trainer.accelerator=cpu too.")
 
 
-def _check_references(config: DictConfig) -> None:
-    """A key that takes another one's value needs the other."""
-    try:
-        OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        message = " ".join(str(error.msg).split())
-        raise ConfigError(
-            f"{error.full_key} cannot be filled in: {message}; give it a value."
-        ) from error
+def _check_groups(config: DictConfig) -> None:
+    """What stands in a group of objects can be built."""
+    for group in ("callbacks", "logger"):
+        for name, node in (config[group] or {}).items():
+            if not (node is None or (isinstance(node, DictConfig) and "_target_" in node)):
+                raise ConfigError(
+                    f"{group}.{name} has no _target_, which names the class to build; add "
+                    f"+{group}.{name}._target_=CLASS, or give null to leave it out."
+                )
 
 
 def _check_sizes(config: DictConfig) -> None:
@@ -125,8 +163,9 @@ def _check_schedule(config: DictConfig) -> None:
 
 
 def _check_validation(config: DictConfig) -> None:
-    """Lightning would take a negative number of steps as a validation after every step."""
-    if (every := config.trainer.get("val_check_interval")) is not None and every < 0:
+    """Lightning takes a negative number for 1, and divides by zero."""
+    every = config.trainer.get("val_check_interval")
+    if isinstance(every, int | float) and every <= 0:
         raise ConfigError(
             f"trainer.val_check_interval={every} is no number of steps; where it follows "
             "trainer.max_steps and the run has none, give the steps between two validations."

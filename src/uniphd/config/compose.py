@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 from torch import nn
 
 from uniphd.checkpoints.folder import ModelConfig
+from uniphd.config.blame import building
 from uniphd.config.launch import run_id
-from uniphd.errors import ConfigError, UniPHDError
+from uniphd.errors import ConfigError
 from uniphd.keypoints import keypoint_schema
 from uniphd.metrics.direction import better
 from uniphd.models.build import build_model
@@ -53,8 +51,12 @@ def build(node: Any, **arguments: Any) -> Any:
     Args:
         node: a configuration node.
         arguments: constructor arguments that are objects already; they are passed as they are.
+
+    Raises:
+        ConfigError: the constructor refuses something, with whatever exception.
     """
-    return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+    with building(node):
+        return instantiate(node, _partial_=True, _convert_="all")(**arguments)
 
 
 def build_nodes(nodes: Mapping[str, Any] | None) -> list[Any]:
@@ -81,7 +83,8 @@ def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
             "max_size": config.data.eval_transform.max_size,
         },
     )
-    return cast(UniPHD, build_model(plain)), model_config
+    with building(config.model):
+        return cast(UniPHD, build_model(plain)), model_config
 
 
 def load_tokenizer(tokenize: Tokenize, kinds: Collection[str]) -> None:
@@ -108,8 +111,15 @@ def require_values(config: DictConfig) -> None:
     """Refuse a configuration whose mandatory values (`???`) are not given.
 
     Raises:
-        ConfigError: naming them all.
+        ConfigError: naming them all; or the key that takes another one's value, which there is not.
     """
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        said = " ".join(str(error.msg).split())
+        raise ConfigError(
+            f"{error.full_key} cannot be filled in: {said}; give it a value."
+        ) from error
     if missing := sorted(OmegaConf.missing_keys(config)):
         example = " ".join(f"{key}=..." for key in missing)
         raise ConfigError(f"{', '.join(missing)} must be given; add {example} to the command.")
@@ -138,19 +148,6 @@ def _timm_channels(name: str, index: int) -> int:
         model = timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1))
     channels: list[int] = model.feature_info.channels()  # type: ignore[operator,union-attr]
     return channels[index]
-
-
-@contextmanager
-def exit_on_user_error(command: str) -> Iterator[None]:
-    """End the program with one sentence, not a traceback, where the user can mend the cause."""
-    try:
-        yield
-    except InstantiationException as error:  # of a node within a node
-        if isinstance(error.__cause__, UniPHDError):
-            sys.exit(f"{command}: {error.__cause__}")
-        raise
-    except (UniPHDError, MisconfigurationException) as error:
-        sys.exit(f"{command}: {error}")
 
 
 def parameter_report(network: nn.Module) -> Table:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,9 +15,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 
 from uniphd.config.compose import config_dir
+from uniphd.errors import printable
+from uniphd.refusals import exceptions_from_hydra, storage_error, tracebacks_wanted
 
-_SHOW_EXCEPTION = "HYDRA_FULL_ERROR"
-_NO_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _LIKE = 0.6  # what difflib takes for a close match
 
 
@@ -36,23 +34,21 @@ def explain_overrides(command: str, config_name: str) -> Iterator[None]:
         command: the program's name.
         config_name: of the configuration that it composes.
     """
-    if os.environ.get(_SHOW_EXCEPTION) == "1":
-        yield
-        return
-    os.environ[_SHOW_EXCEPTION] = "1"
     try:
-        yield
+        with exceptions_from_hydra():
+            yield
     except HydraException as error:
-        sys.exit(f"{command}: {explanation(error, config_name, sys.argv[1:])}")
-    except OSError as error:
-        if error.errno not in _NO_FOLDER or error.filename is None:
+        if tracebacks_wanted():
             raise
-        sys.exit(
-            f"{command}: {error.filename} cannot be used: {error.strerror}. Start it in a folder "
-            "that can be written, or give the run's with hydra.run.dir=DIR."
+        sys.exit(printable(f"{command}: {explanation(error, config_name, sys.argv[1:])}"))
+    except OSError as error:
+        if tracebacks_wanted():
+            raise
+        said = storage_error(
+            error,
+            "Start it in a folder that can be written, or give the run's with hydra.run.dir=DIR.",
         )
-    finally:
-        os.environ.pop(_SHOW_EXCEPTION, None)
+        sys.exit(f"{command}: {said}")
 
 
 def explanation(error: HydraException, config_name: str, arguments: Sequence[str]) -> str:

@@ -86,9 +86,9 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         val_distractors: people of the same images whom nobody refers to, for referring accuracy.
 
     Raises:
-        ConfigError: a batch size below 1, a negative number of captions, no or an unknown kind of
-            prompt, an unknown keypoint set or way to make batches, or a transform that does not
-            tell the size of its result for images on their own.
+        ConfigError: a batch size below 1, a negative number of workers or captions, no or an
+            unknown kind of prompt, an unknown keypoint set or way to make batches, or a transform
+            that does not tell the size of its result for images on their own.
     """
 
     def __init__(
@@ -112,10 +112,12 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         super().__init__()
         self.schema = keypoint_schema(keypoints)
         require_positive(batch_size=batch_size, val_batch_size=val_batch_size)
-        if num_extra_captions < 0:
-            raise ConfigError(
-                f"num_extra_captions is {num_extra_captions}; give a number from 0 on."
-            )
+        for name, number in (
+            ("num_workers", num_workers),
+            ("num_extra_captions", num_extra_captions),
+        ):
+            if number < 0:
+                raise ConfigError(f"{name} is {number}; give a number from 0 on.")
         if val_batching not in get_args(ValBatching):
             choices = " or ".join(get_args(ValBatching))
             raise ConfigError(f"val_batching is {val_batching!r}; give {choices}.")

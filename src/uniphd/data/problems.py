@@ -55,16 +55,16 @@ def raise_or_log(
     if not problems:
         return
     if on_error == "raise":
-        raise error(_listing(problems, where))
+        raise error(*_listing(problems, where))
     counts = Counter(problem.kind for problem in problems)
     kinds = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
     _logger.warning("%s: skipped what has a problem: %s", where, kinds)
 
 
-def _listing(problems: Sequence[Problem], where: str) -> str:
+def _listing(problems: Sequence[Problem], where: str) -> list[str]:
     shown = [f"  {problem}" for problem in problems[:_SHOWN]]
     rest = len(problems) - len(shown)
     total = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     head = f"{where} has {total}; correct it or leave these people out with data.on_error=skip:"
     tail = [f"  ... and {rest} more."] if rest else []
-    return "\n".join([head, *shown, *tail])
+    return [head, *shown, *tail]

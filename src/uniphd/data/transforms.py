@@ -45,9 +45,16 @@ class EvaluationTransform:
     Args:
         size: wanted shorter side, pixels.
         max_size: limit of the longer side, pixels.
+
+    Raises:
+        ConfigError: a number is below 1.
     """
 
     def __init__(self, size: int = 640, max_size: int = 640) -> None:
+        if min(size, max_size) < 1:
+            raise ConfigError(
+                f"data.eval_transform has size={size} and max_size={max_size}; give at least 1."
+            )
         self.size = size
         self.max_size = max_size
 

@@ -6,6 +6,7 @@ most in one image, M matched pairs of an output, K keypoints, H x W padded canva
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,8 +67,8 @@ class SetCriterion(nn.Module):
         warmup: the first steps, in which auxiliary losses alone are trained; None for none.
 
     Raises:
-        ConfigError: a weight is negative or belongs to no loss, or all are 0; or a warm-up trains
-            nothing.
+        ConfigError: a weight is negative, not finite or of no loss, or all are 0; or a warm-up
+            trains nothing.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class SetCriterion(nn.Module):
         super().__init__()
         if unknown := sorted(set(weights) - set(LOSS_NAMES)):
             raise ConfigError(f"loss weights {unknown} are unknown; known are {list(LOSS_NAMES)}.")
-        if negative := sorted(name for name, weight in weights.items() if weight < 0):
-            raise ConfigError(f"loss weights {negative} are negative; use 0 to drop a loss.")
+        if wrong := sorted(name for name, weight in weights.items() if not 0 <= weight < math.inf):
+            raise ConfigError(
+                f"loss weights {wrong} are negative or not finite; use 0 to drop a loss."
+            )
         self.matcher = matcher
         if not any(weights.values()):
             raise ConfigError("every loss weight is 0; give at least one loss a weight.")

@@ -9,12 +9,14 @@ Shapes: O outputs, B images, Q queries, N people at most in one image, M matched
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from uniphd.errors import ConfigError
 from uniphd.losses.boxes import box_l1_loss, giou_loss
 from uniphd.losses.focal import pairwise_class_cost
 from uniphd.losses.keypoints import keypoint_l1_loss, oks_loss
@@ -90,6 +92,9 @@ class HungarianMatcher:
         centre_cost: weight of the L1 distance of the keypoints' mean to the box's centre, for the
             encoder's selection, which has no boxes. Without keypoint costs nothing else says where
             a selected token is.
+
+    Raises:
+        ConfigError: a weight is negative or not finite.
     """
 
     class_cost: float = 2.0
@@ -100,6 +105,11 @@ class HungarianMatcher:
     mask_cost: float = 2.0
     dice_cost: float = 5.0
     centre_cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, cost in vars(self).items():
+            if not 0 <= cost < math.inf:
+                raise ConfigError(f"loss.matcher.{name} is {cost}; give a number of at least 0.")
 
     @torch.no_grad()
     def __call__(

@@ -48,7 +48,7 @@ def _build(node: Any, where: str) -> Any:
     try:
         return target(**arguments)
     except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}.") from error
 
 
 def _resolve(name: str, where: str) -> type:

@@ -15,6 +15,6 @@ class NativeOpsError(UniPHDError):
         log: what the compiler said, where one ran; the message carries its last lines.
     """
 
-    def __init__(self, reason: str, log: str = "") -> None:
-        super().__init__("\n".join([reason, *log.strip().splitlines()[-_LOG_LINES:]]))
+    def __init__(self, reason: str, *log: str) -> None:
+        super().__init__(reason, *"\n".join(log).strip().splitlines()[-_LOG_LINES:])
         self.reason = reason

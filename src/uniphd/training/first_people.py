@@ -10,6 +10,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from uniphd.analysis.results import contact_row, judge
+from uniphd.errors import ConfigError
 from uniphd.structures import Batch
 from uniphd.visualization.contact_sheet import Row
 
@@ -22,9 +23,14 @@ class FirstPeople:
 
     Attributes:
         rows: by prompt kind.
+
+    Raises:
+        ConfigError: the number is below 1.
     """
 
     def __init__(self, count: int) -> None:
+        if count < 1:
+            raise ConfigError(f"people of a callback is {count}; give a number of at least 1.")
         self.count = count
         self.rows: dict[str, list[Row]] = defaultdict(list)
 

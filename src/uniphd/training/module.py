@@ -22,11 +22,12 @@ from uniphd.losses.criterion import CriterionResult, SetCriterion
 from uniphd.losses.targets import count_instances
 from uniphd.metrics.evaluator import RefHumanEvaluator
 from uniphd.models.uniphd import UniPHD
+from uniphd.refusals import refused
 from uniphd.structures import Batch, Instances
 from uniphd.training.accumulation import InstanceMean
 from uniphd.training.fault_tolerance.finite import FiniteSteps, NonFinite
 from uniphd.training.logged_steps import is_logged
-from uniphd.training.optim import parameter_groups
+from uniphd.training.optim import parameter_groups, require_rates
 from uniphd.training.processes import SharedLosses, share_losses
 
 _logger = logging.getLogger(__name__)
@@ -43,9 +44,9 @@ class RefHumanModule(LightningModule):
 
     Args:
         model: the network.
-        criterion: the loss.
+        criterion: the loss; None where nothing is trained.
         model_config: how to rebuild the network; stored in checkpoints.
-        optimizer: parameter groups -> optimizer.
+        optimizer: parameter groups -> optimizer; None where nothing is trained.
         scheduler: optimizer -> learning rate schedule, or None for a constant rate. One that has an
             argument `run_steps` is given the run's number of optimizer steps.
         lr: base learning rate.
@@ -57,15 +58,19 @@ class RefHumanModule(LightningModule):
             `FiniteSteps`.
 
     Raises:
-        ConfigError: the network does not give what an auxiliary loss reads.
+        ConfigError: a rate or decay is negative or not finite, `top_k` is below 1, or the network
+            does not give what an auxiliary loss reads.
+
+    Attributes:
+        has_computed: whether a batch has been computed of what is going on, training or validation.
     """
 
     def __init__(
         self,
         model: UniPHD,
-        criterion: SetCriterion,
+        criterion: SetCriterion | None,
         model_config: ModelConfig,
-        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None,
         scheduler: Callable[..., LRScheduler] | None = None,
         lr: float = 1e-4,
         weight_decay: float = 1e-4,
@@ -75,13 +80,16 @@ class RefHumanModule(LightningModule):
         non_finite: NonFinite = "stop",
     ) -> None:
         super().__init__()
-        if criterion is not None:  # an evaluation has none
+        if criterion is not None:
             criterion.check(model)
         self.model = model
         self.criterion = criterion
         self.model_config = model_config
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
+        if top_k < 1:
+            raise ConfigError(f"module.top_k is {top_k}; give a number of at least 1.")
+        require_rates(lr, weight_decay, param_groups)
         self.lr = lr
         self.weight_decay = weight_decay
         self.param_groups = param_groups
@@ -92,6 +100,8 @@ class RefHumanModule(LightningModule):
         self.finite = FiniteSteps(non_finite)
         self.evaluators: dict[str, RefHumanEvaluator] = {}
         self.results: dict[str, dict[str, float]] = {}
+        self.has_computed = False
+        self._has_validated = False
 
     def setup(self, stage: str) -> None:
         """Refuse data and losses of other keypoints than the network's.
@@ -120,6 +130,7 @@ class RefHumanModule(LightningModule):
 
     def _criterion_result(self, batch: Batch, people: int) -> CriterionResult:
         """The losses of one batch; in the warm-up, nothing behind the fusion is computed."""
+        assert self.criterion is not None, "an evaluation's module does not train"
         supervision = (batch.targets, self.model, people, batch.image_index)
         result: CriterionResult
         if self.criterion.warms_up(self.global_step):
@@ -140,6 +151,16 @@ class RefHumanModule(LightningModule):
         shown = {name: losses[f"final/{name}"] for name in _SHOWN if f"final/{name}" in losses}
         progress = {"loss": losses["loss"], **shown}
         self.log_dict(progress, prog_bar=True, logger=False, batch_size=size)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Know that what was chosen can be computed."""
+        self.has_computed = True
+
+    def on_validation_batch_end(
+        self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Know that what was chosen can be computed."""
+        self.has_computed = self._has_validated = True
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Leave a step out whose losses or gradients are not finite: it then has no gradients."""
@@ -162,6 +183,7 @@ class RefHumanModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start every prompt kind's evaluation anew."""
+        self.has_computed = self._has_validated
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.evaluators = {
             kind: RefHumanEvaluator(data.val_instances, data.val_distractors, only_asked=True)
@@ -211,13 +233,16 @@ class RefHumanModule(LightningModule):
         groups = parameter_groups(
             self.model.named_parameters(), self.lr, self.weight_decay, self.param_groups
         )
-        optimizer = self.make_optimizer(groups)
+        assert self.make_optimizer is not None, "an evaluation's module does not train"
+        with refused("optim.optimizer cannot be used"):
+            optimizer = self.make_optimizer(groups)
         if self.make_scheduler is None:
             return optimizer
         arguments = {}
-        if "run_steps" in inspect.signature(self.make_scheduler).parameters:
-            arguments["run_steps"] = self.trainer.estimated_stepping_batches
-        scheduler = self.make_scheduler(optimizer, **arguments)
+        with refused("optim.scheduler cannot be used"):
+            if "run_steps" in inspect.signature(self.make_scheduler).parameters:
+                arguments["run_steps"] = self.trainer.estimated_stepping_batches
+            scheduler = self.make_scheduler(optimizer, **arguments)
         schedule = {"scheduler": scheduler, "interval": self.interval}
         return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
 

@@ -14,6 +14,26 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, S
 from uniphd.errors import ConfigError
 
 
+def require_rates(
+    lr: float, weight_decay: float, param_groups: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse learning rates and weight decays that are negative or not finite.
+
+    Optimizers look at their defaults alone, not at those of parameter groups.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for entry in ({"lr": lr, "weight_decay": weight_decay}, *param_groups):
+        for name in ("lr", "weight_decay"):
+            if not 0 <= entry.get(name, 0) < math.inf:
+                pattern = entry.get("pattern")
+                place = f" of {pattern} in optim.param_groups" if pattern else ""
+                raise ConfigError(
+                    f"optim.{name}{place} is {entry[name]}; give a finite number of at least 0."
+                )
+
+
 def parameter_groups(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     lr: float,
@@ -80,14 +100,14 @@ def warmup_cosine(
         run_steps: optimizer steps of the whole run, infinite without an end.
 
     Raises:
-        ConfigError: the schedule has no end, or is not longer than its warm-up.
+        ConfigError: the schedule has no end or is not longer than its warm-up, which may be 0.
     """
     steps = run_steps if total_steps is None else total_steps
-    if not warmup_steps < steps < math.inf:
+    if not 0 <= warmup_steps < steps < math.inf:
         raise ConfigError(
-            f"The cosine schedule has {steps} steps, which must be finite and more than "
-            f"warmup_steps={warmup_steps}; set trainer.max_steps, trainer.max_epochs or "
-            "optim.scheduler.total_steps."
+            f"The cosine schedule has {steps} steps, and a warm-up of {warmup_steps}; give a "
+            "finite number, more than optim.scheduler.warmup_steps, which is at least 0, as "
+            "trainer.max_steps, trainer.max_epochs or optim.scheduler.total_steps."
         )
     warmup = LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps)
     cosine = CosineAnnealingLR(optimizer, T_max=int(steps) - warmup_steps)

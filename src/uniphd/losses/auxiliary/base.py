@@ -5,6 +5,7 @@ Shapes: B prompts, N people at most in one image, H x W the padded canvas.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -56,15 +57,17 @@ class AuxiliaryLoss(ABC):
         weight: of this loss beside all others; 0 leaves it out after a warm-up.
 
     Raises:
-        ConfigError: a number is negative.
+        ConfigError: a number is negative or not finite.
     """
 
     weight: float
 
     def __post_init__(self) -> None:
         values = [list(v) if isinstance(v, Sequence) else [v] for v in astuple(self)]
-        if any(number < 0 for numbers in values for number in numbers):
-            raise ConfigError(f"{self} has a negative number; use 0 to leave a part out.")
+        if not all(0 <= number < math.inf for numbers in values for number in numbers):
+            raise ConfigError(
+                f"{self} has a number that is negative or not finite; use 0 to leave a part out."
+            )
 
     def check(self, model: UniPHD) -> None:  # noqa: B027 - most need nothing
         """Raise ConfigError where the network does not give what this loss reads."""
@@ -87,15 +90,16 @@ class WarmUp:
             of the training are left out here, too.
 
     Raises:
-        ConfigError: the steps or a weight are negative.
+        ConfigError: the steps or a weight are negative or not finite.
     """
 
     steps: int
     weights: Mapping[str, float | None]
 
     def __post_init__(self) -> None:
-        if min(self.steps, *(weight or 0 for weight in self.weights.values())) < 0:
+        numbers = [self.steps, *(weight or 0 for weight in self.weights.values())]
+        if not all(0 <= number < math.inf for number in numbers):
             raise ConfigError(
-                f"loss.warmup has a negative number: steps={self.steps}, weights="
-                f"{dict(self.weights)}; use 0 to leave a loss out, or loss.warmup=null."
+                f"loss.warmup has a number that is negative or not finite: steps={self.steps}, "
+                f"weights={dict(self.weights)}; use 0 to leave a loss out, or loss.warmup=null."
             )

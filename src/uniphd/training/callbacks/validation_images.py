@@ -8,6 +8,7 @@ from typing import Any, cast
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from uniphd.errors import ConfigError
 from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch
 from uniphd.training.first_people import FirstPeople
@@ -22,12 +23,17 @@ class ValidationImages(Callback):
     Args:
         every: n; 1 for all.
 
+    Raises:
+        ConfigError: n is below 1.
+
     Attributes:
         loggers: those to show it to; none between the chosen validations, in other processes than
             the first, and where no logger shows images, so that nothing is drawn in vain.
     """
 
     def __init__(self, every: int = 1) -> None:
+        if every < 1:
+            raise ConfigError(f"every={every} of {type(self).__name__}: give at least 1.")
         self.every = every
         self.validations = 0
         self.loggers: list[FigureLogger] = []

@@ -13,6 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from uniphd.errors import ConfigError
 from uniphd.training.fault_tolerance.stopping import StopSignals
 from uniphd.training.lightning_internals import keep_slurm_from_requeueing
 
@@ -36,11 +37,18 @@ class LastCheckpoint(Checkpoint):
     Args:
         dirpath: folder of the checkpoints.
         every_n_steps: optimizer steps after which the state is saved at the latest.
+
+    Raises:
+        ConfigError: the number is below 1.
     """
 
     current_score = None  # loggers that upload checkpoints ask for this and `last_model_path`
 
     def __init__(self, dirpath: str | Path, every_n_steps: int = 500) -> None:
+        if every_n_steps < 1:
+            raise ConfigError(
+                f"callbacks.last.every_n_steps is {every_n_steps}; give a number of at least 1."
+            )
         self.path = Path(dirpath).expanduser().resolve() / "last.ckpt"
         self.last_model_path = str(self.path)
         self.every_n_steps = every_n_steps

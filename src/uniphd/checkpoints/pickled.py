@@ -8,9 +8,9 @@ file says.
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from uniphd.checkpoints.archive import is_archive, read_archive
 from uniphd.checkpoints.checksum import require_whole
+from uniphd.checkpoints.inspection import Inspector
 from uniphd.errors import CheckpointError
 
-_NAMED = re.compile(r"GLOBAL ([\w.]+)")
+_LARGEST_PICKLE = 1 << 24  # bytes; that of a large network with its optimizer has a million
+_PICKLES_BEFORE_1_6 = 5  # of PyTorch, whose files were no archives
 _PLAIN_NUMBER = re.compile(r"[biufc]\d{1,2}")
 
 
@@ -57,13 +60,17 @@ def _number(kind: Any = None, data: Any = b"", *_: Any) -> Any:
 
 
 def _path(*parts: Any) -> str:
-    return "/".join(str(part) for part in parts)
+    return "/".join(part for part in parts if isinstance(part, str))
 
 
 def _dictionary(*_: Any) -> dict[Any, Any]:
     return {}
 
 
+_OMEGACONF = (
+    *("dictconfig.DictConfig", "listconfig.ListConfig", "base.ContainerMetadata", "base.Metadata"),
+    *(f"nodes.{kind}Node" for kind in ("Any", "String", "Integer", "Float", "Boolean", "Path")),
+)
 _STAND_INS: dict[str, Any] = {
     "numpy.ndarray": _Array,
     "numpy.dtype": _NumberType,
@@ -78,6 +85,13 @@ _STAND_INS: dict[str, Any] = {
         for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
     },
     **{f"builtins.{name}": _array for name in ("list", "dict", "int", "float", "str", "bool")},
+    **{
+        f"datetime.{name}": _array for name in ("date", "datetime", "time", "timedelta", "timezone")
+    },
+    **{f"uuid.{name}": _Array for name in ("UUID", "SafeUUID")},
+    "typing.Any": _Array,
+    "types.SimpleNamespace": argparse.Namespace,
+    **{f"omegaconf.{name}": _Array for name in _OMEGACONF},
 }
 
 
@@ -85,12 +99,12 @@ def read_pickle_safely(source: Path) -> Mapping[str, Any]:
     """Load a torch checkpoint with `weights_only=True`, and plain values beside the weights.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or would execute code.
+        CheckpointError: the file is missing, damaged, would execute code, or would take more memory
+            than it has bytes.
     """
     stand_ins = [(stand_in, name) for name, stand_in in _STAND_INS.items()]
     try:
-        require_whole(source)
-        _require_uncompressed(source)
+        _inspect(source, require_whole(source))
         with torch.serialization.safe_globals([argparse.Namespace, *stand_ins]):
             content = torch.load(source, map_location="cpu", weights_only=True)
     except CheckpointError:
@@ -98,43 +112,34 @@ def read_pickle_safely(source: Path) -> Mapping[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no checkpoint file {source}.") from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{source} was not loaded, because it is damaged or asks for code to be executed: "
-            f"{_what_it_asks_for(str(error))}."
-        ) from error
+        raise CheckpointError(f"{source} was not loaded: {_first_line(error)}.") from error
     except Exception as error:  # readers of damaged files raise nearly anything
-        reason = _printable(str(error).split("\n", 1)[0]) or type(error).__name__
-        raise CheckpointError(f"{source} is not a readable checkpoint: {reason}.") from error
+        raise CheckpointError(
+            f"{source} is not a readable checkpoint: {_first_line(error)}."
+        ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{source} holds a {type(content).__name__}, not a state dict.")
     return content
 
 
-def _what_it_asks_for(message: str) -> str:
-    """The class that torch's message is about, or what it found."""
-    found = message.rpartition("WeightsUnpickler error: ")[2].strip()
-    if match := _NAMED.search(found):
-        return (
-            f"it holds {match[1]}, which is more than data. Save the weights alone, with "
-            "torch.save(network.state_dict(), FILE)"
-        )
-    return _printable(found.split("\n", 1)[0]).rstrip(".")
+def _inspect(source: Path, end: int | None) -> None:
+    """Refuse a file that would do or take more than it should; see `Inspector`."""
+    size = source.stat().st_size
+    harmless = {"argparse.Namespace", *_STAND_INS}
+    if is_archive(source):
+        archive = read_archive(source, size if end is None else end, _LARGEST_PICKLE)
+        Inspector(size, len(archive.pickle), archive.storages, harmless).follow(archive.pickle)
+        return
+    with source.open("rb") as file:
+        stream = io.BytesIO(file.read(_LARGEST_PICKLE))
+    inspector = Inspector(size, len(stream.getvalue()), None, harmless)
+    for _ in range(_PICKLES_BEFORE_1_6):
+        inspector.follow(stream)
+
+
+def _first_line(error: Exception) -> str:
+    return _printable(str(error).strip().split("\n", 1)[0]).rstrip(".") or type(error).__name__
 
 
 def _printable(text: str) -> str:
     return re.sub(r"[^ -~]", "", text)
-
-
-def _require_uncompressed(source: Path) -> None:
-    """Refuse archives that are larger than their file; `torch.save` compresses nothing."""
-    if not zipfile.is_zipfile(source):
-        return
-    with zipfile.ZipFile(source) as archive:
-        entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
-        sum(entry.file_size for entry in entries) > source.stat().st_size
-    ):
-        raise CheckpointError(
-            f"{source} is a compressed archive, which may grow without limit when it is read; "
-            "give a file as torch.save writes it."
-        )

@@ -93,7 +93,6 @@ PER_RECORD: list[tuple[str, Change, str]] = [
     ("missing keypoints", remove("annotations", "keypoints"), "'keypoints' is missing"),
     ("wrong keypoints", annotation(keypoints=[1, 2, 2]), "3 numbers and needs 51"),
     ("wrong keypoints", entry("keypoints", 2, 3), "visibility"),
-    ("no keypoints", annotation(keypoints=[0] * 51), "none that is labelled"),
     (
         "keypoint outside of the image",
         annotation(keypoints=[900, 5, 2] + [10, 10, 2] * 16),
@@ -103,14 +102,16 @@ PER_RECORD: list[tuple[str, Change, str]] = [
     ("wrong segmentation", annotation(segmentation=[]), "no polygon"),
     ("wrong segmentation", annotation(segmentation=[[10**400] * 6]), "'segmentation'"),
     ("empty mask", annotation(segmentation=[[5, 5, 5, 5, 5, 5]]), "covers no pixel"),
-    ("missing scribble", remove("annotations", "scribble"), "'scribble' is missing"),
+    ("missing scribble", remove("annotations", "scribble"), "point and scribble prompts are made"),
+    ("missing scribble", annotation(scribble=None), "'scribble' is missing"),
+    ("missing scribble", annotation(scribble=[]), "'scribble' is missing"),
     ("wrong scribble", annotation(scribble=[5] * 118), "118 numbers and needs 120"),
     ("wrong scribble", entry("scribble", 3, None), "not a list of numbers"),
     ("wrong scribble", entry("scribble", 3, float("inf")), "NaN or infinite"),
     ("scribble outside of the mask", move_scribble_off, "'scribble' 1 has point 0 at"),
     ("scribble outside of the mask", entry("scribble", 0, -1), "'scribble' 0 has point 0 at [-1,"),
     ("scribble outside of the mask", entry("scribble", 1, 1e300), "'scribble' 0 has point 0"),
-    ("crowd", annotation(iscrowd=1), "'iscrowd' is 1"),
+    ("crowd", annotation(iscrowd=2), "'iscrowd' is 2"),
     ("not a person", annotation(category_id=18), "'category_id' is 18"),
     ("missing id", remove("annotations", "id"), "'id' of its annotation"),
     ("missing id", annotation(id=2**63), "'id' of its annotation"),
@@ -118,11 +119,6 @@ PER_RECORD: list[tuple[str, Change, str]] = [
         "several annotations",
         lambda content: content["annotations"].append({**content["annotations"][2], "id": 99}),
         "2 for it (ids 3, 99)",
-    ),
-    (
-        "image without annotation",
-        lambda content: content["annotations"].pop(2),
-        "'annotations' has none for it",
     ),
     (
         "repeated image id",
@@ -165,18 +161,71 @@ def test_a_message_about_an_annotation_names_its_id(folder: Path, change: Change
 
 def test_entries_that_no_record_comes_from(folder: Path) -> None:
     def change(content: Content) -> None:
-        content["annotations"].append({**content["annotations"][0], "id": 50, "image_id": 777})
         content["annotations"].append({"id": 51})
         content["images"].append({"id": "nine"})
         content["images"].append(None)
 
     result = load_annotations(changed(folder, change), on_error="skip")
     assert len(result.instances) == 8
-    assert [problem.kind for problem in result.skipped] == ["missing id"] * 3 + ["unknown image id"]
+    assert [problem.kind for problem in result.skipped] == ["missing id"] * 3
     assert "images[8]: 'id'" in result.skipped[0].message
     assert "images[9]: 'id'" in result.skipped[1].message
-    assert "annotations[9]: 'image_id'" in result.skipped[2].message
-    assert "annotation id 50: 'image_id' is 777" in result.skipped[3].message
+    assert "annotations[8]: 'image_id'" in result.skipped[2].message
+
+
+def crowd_beside(content: Content) -> None:
+    """A crowd with a broken mask, the id of another annotation, and a person beside it."""
+    crowd = {**content["annotations"][2], "iscrowd": 1, "segmentation": [], "id": 4}
+    content["annotations"].append(crowd)
+
+
+LEFT_OUT: list[tuple[str, Change, bool]] = [
+    # what is counted, change of image id 3, whether its person is left
+    ("1 x crowd", crowd_beside, True),
+    ("1 x crowd, 1 x image without annotation", annotation(iscrowd=1), False),
+    ("1 x crowd, 1 x image without annotation", annotation(iscrowd=True), False),
+    ("1 x image without annotation", lambda content: content["annotations"].pop(2), False),
+    ("1 x person without keypoints", annotation(keypoints=[0] * 51, bbox=[0, 0, 0, 0]), False),
+    ("1 x person without keypoints", annotation(keypoints=[-1.0, 7, 0] * 17), False),
+    ("1 x annotation without image", lambda content: content["images"].pop(2), False),
+]
+
+
+@pytest.mark.parametrize(("counts", "change", "stays"), LEFT_OUT)
+def test_what_the_official_loader_leaves_out_is_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture, counts: str, change: Change, stays: bool
+) -> None:
+    path = changed(folder, change)
+    result = load_annotations(path)
+    assert [p.image_id for p in result.instances] == [1, 2, *[3] * stays, 4, 5, 6, 7, 8]
+    assert not result.skipped
+    (record,) = caplog.records
+    assert record.message == f"{path}: left out, as the official loader does: {counts}"
+
+
+def test_a_file_of_crowds_has_nobody(folder: Path) -> None:
+    def spoil(content: Content) -> None:
+        for entry in content["annotations"]:
+            entry["iscrowd"] = 1
+
+    with pytest.raises(AnnotationError, match="no valid record"):
+        load_annotations(changed(folder, spoil))
+
+
+def test_scribbles_may_be_missing_where_no_prompt_is_made_of_them(folder: Path) -> None:
+    path = changed(folder, remove("annotations", "scribble"))
+    people = load_annotations(path, scribble_prompts=()).instances
+    assert [len(person.scribbles) for person in people] == [5, 5, 0, 5, 5, 5, 5, 5]
+    with pytest.raises(AnnotationError, match="of which point prompts are made"):
+        load_annotations(path, scribble_prompts=("point",))
+
+
+@pytest.mark.parametrize(
+    "name", ["./a.jpg", "a.jpg", ".//a.jpg", "x/a.jpg", "x//a.jpg", "x\\\\a.jpg", ".\\x\\.\\a.jpg"]
+)
+def test_notations_of_a_path_are_one(folder: Path, name: str) -> None:
+    person = load_annotations(changed(folder, image(file_name=name))).instances[2]
+    assert person.file_name == ("x/a.jpg" if "x" in name else "a.jpg")
 
 
 def test_a_repeated_annotation_id_costs_both_records(folder: Path) -> None:
@@ -189,7 +238,7 @@ def test_a_repeated_annotation_id_costs_both_records(folder: Path) -> None:
 def test_ten_problems_are_listed_and_all_are_counted(folder: Path, tmp_path: Path) -> None:
     def spoil(content: Content) -> None:
         for number in range(30):
-            content["images"].append({"id": 1000 + number})
+            content["images"].append({"id": f"{number}"})
 
     with pytest.raises(AnnotationError) as caught:
         load_annotations(changed(folder, spoil))
@@ -204,13 +253,13 @@ def test_skipping_logs_the_number_of_each_kind(
 ) -> None:
     def spoil(content: Content) -> None:
         for number in (0, 1):
-            content["annotations"][number]["iscrowd"] = 1
+            content["annotations"][number]["category_id"] = 2
         content["images"][4]["caption"] = ""
 
     with caplog.at_level(logging.WARNING):
         load_annotations(changed(folder, spoil), on_error="skip")
     (record,) = caplog.records
-    assert record.message.endswith("2 x crowd, 1 x missing caption")
+    assert record.message.endswith("2 x not a person, 1 x missing caption")
 
 
 @pytest.mark.parametrize(

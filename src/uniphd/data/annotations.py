@@ -7,9 +7,12 @@ under several image ids, each with exactly one annotation and one caption.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +21,7 @@ import numpy.typing as npt
 
 from uniphd.data.categories import keypoint_order
 from uniphd.data.masks import Mask, decode_segmentation
+from uniphd.data.official import select_as_official
 from uniphd.data.problems import OnError, Problem, raise_or_log
 from uniphd.data.validation import (
     FieldError,
@@ -40,6 +44,8 @@ from uniphd.structures import Size
 
 _Entry: TypeAlias = Mapping[str, Any]
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferredPerson:
@@ -48,7 +54,7 @@ class ReferredPerson:
     Attributes:
         image_id: unique per referred person, not per image.
         annotation_id: unique id of the annotation.
-        file_name: path of the image inside the image folder.
+        file_name: path of the image inside the image folder, in one notation for all its rows.
         height: of the image, pixels.
         width: of the image, pixels.
         caption: the text prompt.
@@ -56,7 +62,8 @@ class ReferredPerson:
         area: of the mask in square pixels, COCO's value, which the evaluation uses.
         keypoints: (K, 3) float32 x, y, v with v 0 = not labelled, 1 = hidden, 2 = visible.
         counts: the mask as compressed COCO run lengths, whatever notation the file has.
-        scribbles: (5, 12, 2) int32 x, y, all on the mask.
+        scribbles: (5, 12, 2) int32 x, y, all on the mask; (0, 12, 2) where the file has none and
+            no prompt is made of them.
         other_captions: further captions of the person, where the file has the list `captions`;
             training draws one of all, the evaluation takes `caption`.
         schema: which K keypoints these are.
@@ -105,9 +112,15 @@ class AnnotationFile:
 
 
 def load_annotations(
-    path: Path | str, on_error: OnError = "raise", schema: KeypointSchema = COCO17
+    path: Path | str,
+    on_error: OnError = "raise",
+    schema: KeypointSchema = COCO17,
+    scribble_prompts: Sequence[str] = ("point", "scribble"),
 ) -> AnnotationFile:
     """Read and validate a RefHuman annotation file.
+
+    What the official loader leaves out is left out and counted in a warning; see
+    `uniphd.data.official`.
 
     Args:
         path: `RefHuman_train.json` or `RefHuman_val.json`.
@@ -115,6 +128,8 @@ def load_annotations(
             leaves the people concerned out, logs how many of each kind, and returns what was found.
         schema: which keypoints the records shall have. Where the file's `categories` names the
             same ones in another order, they are put into the set's.
+        scribble_prompts: the kinds of prompt that are made of the file's scribbles. With none,
+            people may lack them.
 
     Raises:
         AnnotationError: the file is missing, is not JSON, lacks its two lists, has other keypoints
@@ -124,7 +139,8 @@ def load_annotations(
     content = _read(path)
     problems: list[Problem] = []
     order = keypoint_order(content, schema, str(path))
-    instances = list(_collect(content, str(path), problems, schema, order))
+    parse = partial(_parse, schema=schema, order=order, scribble_prompts=scribble_prompts)
+    instances = list(_collect(content, str(path), problems, parse))
     raise_or_log(problems, on_error, AnnotationError, str(path))
     if not instances:
         raise AnnotationError(f"{path} has no valid record; use a file that has one.")
@@ -153,26 +169,23 @@ def _collect(
     content: _Entry,
     file: str,
     problems: list[Problem],
-    schema: KeypointSchema,
-    order: Sequence[int],
+    parse: Callable[[_Entry, _Entry], ReferredPerson],
 ) -> Iterator[ReferredPerson]:
     """Pair images with annotations; yield valid instances by image id and append to `problems`."""
-    images = _by_id(content["images"], "images", "id", file, problems)
-    annotations = _by_id(content["annotations"], "annotations", "image_id", file, problems)
-    repeated = _repeated_annotation_ids(content["annotations"])
-    for image_id in sorted(images):
+    selection = select_as_official(
+        _by_id(content["images"], "images", "id", file, problems),
+        _by_id(content["annotations"], "annotations", "image_id", file, problems),
+    )
+    if selection.left_out:
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in selection.left_out.most_common())
+        _logger.warning("%s: left out, as the official loader does: %s", file, kinds)
+    repeated = _repeated_annotation_ids(chain.from_iterable(selection.annotations.values()))
+    for image_id, images in sorted(selection.images.items()):
         try:
-            image, annotation = _pair(images[image_id], annotations.pop(image_id, []), repeated)
-            yield _parse(image, annotation, schema, order)
+            yield parse(*_pair(images, selection.annotations[image_id], repeated))
         except FieldError as error:
             where = f"{file}, image id {image_id}{error.annotation}"
             problems.append(Problem(error.kind, f"{where}: {error}.", (image_id,)))
-    for image_id, entries in sorted(annotations.items()):
-        message = (
-            f"{file}, annotation id {shown(entries[0].get('id'))}: 'image_id' is {image_id}, which "
-            "'images' lacks; add that image or remove the annotation."
-        )
-        problems.append(Problem("unknown image id", message))
 
 
 def _by_id(
@@ -189,20 +202,18 @@ def _by_id(
     return groups
 
 
-def _repeated_annotation_ids(entries: list[Any]) -> frozenset[Any]:
-    ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
+def _repeated_annotation_ids(entries: Iterable[_Entry]) -> frozenset[Any]:
+    ids = (entry.get("id") for entry in entries)
     counts = Counter(value for value in ids if is_id(value))
     return frozenset(value for value, count in counts.items() if count > 1)
 
 
 def _pair(
-    images: list[_Entry], annotations: list[_Entry], repeated: frozenset[Any]
+    images: Sequence[_Entry], annotations: Sequence[_Entry], repeated: frozenset[Any]
 ) -> tuple[_Entry, _Entry]:
     """The one image entry and the one annotation of an image id."""
     if len(images) > 1:
         raise FieldError("repeated image id", f"'images' has this id {len(images)} times; keep one")
-    if not annotations:
-        raise FieldError("image without annotation", "'annotations' has none for it; add one")
     if len(annotations) > 1:
         ids = ", ".join(shown(entry.get("id")) for entry in annotations[:5])
         raise FieldError(
@@ -224,7 +235,11 @@ def _pair(
 
 
 def _parse(
-    image: _Entry, annotation: _Entry, schema: KeypointSchema, order: Sequence[int]
+    image: _Entry,
+    annotation: _Entry,
+    schema: KeypointSchema,
+    order: Sequence[int],
+    scribble_prompts: Sequence[str],
 ) -> ReferredPerson:
     """Check every field, and the fields against each other."""
     try:
@@ -243,7 +258,7 @@ def _parse(
             area=parse_area(annotation, size),
             keypoints=parse_keypoints(annotation, size, schema, order),
             counts=counts,
-            scribbles=parse_scribbles(annotation, size, runs),
+            scribbles=parse_scribbles(annotation, size, runs, scribble_prompts),
             other_captions=parse_other_captions(image, caption),
             schema=schema,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,19 +90,26 @@ class RefHumanDataModule(ReferringDataModule):
         if stage == "validate" and self.val_file is None:
             raise ConfigError("data.val_file is null; name the annotations to validate on.")
         if stage in (None, "fit") and not self.train_instances:
-            self.train_instances = self._load("training", self.train_file, self.limit_people)
+            self.train_instances = self._load(
+                "training", self.train_file, self.limit_people, self.prompt_sampler.scribble_kinds
+            )
         if self.val_file is not None and not self.val_instances:
-            self.val_instances = self._load("validating", self.val_file, self.limit_val_people)
+            self.val_instances = self._load(
+                "validating", self.val_file, self.limit_val_people, self.val_scribble_prompts
+            )
             if self.val_distractors_file is not None:
                 others = load_annotations(
-                    self.root / self.val_distractors_file, self.on_error, self.schema
+                    self.root / self.val_distractors_file, self.on_error, self.schema, ()
                 )
                 self.val_distractors = others.instances
 
-    def _load(self, purpose: str, file: str, limit: int | None) -> tuple[ReferredPerson, ...]:
+    def _load(
+        self, purpose: str, file: str, limit: int | None, scribble_prompts: Sequence[str]
+    ) -> tuple[ReferredPerson, ...]:
         """The valid instances of a file, at most `limit` of them, with usable images."""
         path = self.root / file
-        instances = load_annotations(path, self.on_error, self.schema).instances[:limit]
+        read = load_annotations(path, self.on_error, self.schema, scribble_prompts)
+        instances = read.instances[:limit]
         if self.verify_files:
             workers = min(8, os.cpu_count() or 1)
             problems = verify_images(instances, self.image_folder, workers)
@@ -113,4 +121,7 @@ class RefHumanDataModule(ReferringDataModule):
         subset = "" if limit is None else ", those with the lowest image ids"
         ids = f"image ids {instances[0].image_id} to {instances[-1].image_id}"
         _logger.info("%s on %d people of %s%s (%s)", purpose, len(instances), path, subset, ids)
+        bare = sum(len(person.scribbles) == 0 for person in instances)
+        if bare:
+            _logger.info("%d of them have no scribble, which none of the prompts needs", bare)
         return instances

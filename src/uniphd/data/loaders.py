@@ -165,6 +165,11 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
             *((TextPrompt.kind,) if self.num_extra_captions else ()),
         }
 
+    @property
+    def val_scribble_prompts(self) -> tuple[str, ...]:
+        """The kinds of prompt of the validation that are made of annotated scribbles."""
+        return tuple(kind for prompt in self._fixed_prompts for kind in prompt.scribble_kinds)
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of `uniphd.structures.Batch`, shuffled anew in every epoch."""
         dataset = RefHumanDataset(

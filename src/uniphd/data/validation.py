@@ -77,17 +77,20 @@ def parse_size(image: Mapping[str, Any]) -> Size:
 
 
 def parse_file_name(image: Mapping[str, Any]) -> str:
-    """The image's path inside the image folder, which it must not leave."""
+    r"""The image's path inside the image folder, which it must not leave.
+
+    All notations of a path give the same one: `./a//b.jpg` and `a\b.jpg` are `a/b.jpg`.
+    """
     name = _text(image, "file_name")
-    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    posix, windows = PurePosixPath(name.replace("\\", "/")), PureWindowsPath(name)
     if "\0" in name:
         raise FieldError("unsafe path", f"'file_name' {shown(name)} has a NUL; give a plain path")
-    if posix.is_absolute() or windows.anchor or ".." in posix.parts or ".." in windows.parts:
+    if posix.is_absolute() or windows.anchor or ".." in posix.parts:
         raise FieldError(
             "unsafe path",
             f"'file_name' {shown(name)} leaves the image folder; give a path inside of it",
         )
-    return name
+    return str(posix)
 
 
 def parse_caption(image: Mapping[str, Any]) -> str:
@@ -200,15 +203,29 @@ def parse_segmentation(
 
 
 def parse_scribbles(
-    annotation: Mapping[str, Any], size: Size, runs: npt.NDArray[np.int64]
+    annotation: Mapping[str, Any],
+    size: Size,
+    runs: npt.NDArray[np.int64],
+    prompts: Sequence[str],
 ) -> npt.NDArray[np.int32]:
     """(5, 12, 2) x, y; the pixel of every point belongs to the mask, as in the official release.
+
+    Where the annotation has none and no prompt needs them, (0, 12, 2).
 
     Args:
         annotation: an entry of `annotations`.
         size: (height, width) of the image.
         runs: the mask, from `parse_segmentation`.
+        prompts: the kinds of prompt that are made of scribbles.
     """
+    if annotation.get("scribble") in (None, []):
+        if prompts:
+            raise FieldError(
+                "missing scribble",
+                f"'scribble' is missing, of which {' and '.join(prompts)} prompts are made; add "
+                "it, or ask for other prompts, such as prompt=text",
+            )
+        return np.zeros((0, SCRIBBLE_POINTS, 2), dtype=np.int32)
     numbers = _numbers(annotation, "scribble", NUM_SCRIBBLES * SCRIBBLE_POINTS * 2)
     scribbles = numbers.reshape(NUM_SCRIBBLES, SCRIBBLE_POINTS, 2)
     last = np.array(size[::-1]) - 1

@@ -40,6 +40,9 @@ class Prompt(ABC):
     kind: ClassVar[str]
     """Name of the kind in configurations, metrics and JSON."""
 
+    reads_scribbles: ClassVar[bool] = True
+    """Whether a prompt is made of the annotated scribbles, which people may otherwise lack."""
+
     @abstractmethod
     def require_sound(self) -> None:
         """Raise PromptError where the prompt says nothing, or nothing definite."""

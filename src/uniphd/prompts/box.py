@@ -40,6 +40,7 @@ class BoxPrompt(Prompt):
     """A box around the person: `box` (4,) float pixels, x1 y1 x2 y2."""
 
     kind: ClassVar[str] = "box"
+    reads_scribbles: ClassVar[bool] = False
     box: Tensor
 
     def require_sound(self) -> None:

@@ -56,6 +56,7 @@ class MaskPrompt(Prompt):
     """A coarse mask of the person: `mask` (h, w) bool of the image's size."""
 
     kind: ClassVar[str] = "mask"
+    reads_scribbles: ClassVar[bool] = False
     mask: Tensor
 
     def require_sound(self) -> None:

@@ -23,9 +23,11 @@ class SamplePrompt(Protocol):
 
     Attributes:
         kinds: names of the kinds that it may make.
+        scribble_kinds: those of them that are made of annotated scribbles.
     """
 
     kinds: tuple[str, ...]
+    scribble_kinds: tuple[str, ...]
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """Return the prompt for a person, with random numbers from `random`."""
@@ -41,6 +43,7 @@ class FixedPrompt:
     Attributes:
         kind: as it was given; metrics and images call it so.
         kinds: this one.
+        scribble_kinds: this one, or none.
 
     Raises:
         ConfigError: there is no such kind.
@@ -50,6 +53,7 @@ class FixedPrompt:
         self._kind = find_kind(kind)
         self.kind = kind
         self.kinds: tuple[str, ...] = (self.kind,)
+        self.scribble_kinds = self.kinds if self._kind.reads_scribbles else ()
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """See `Prompt.fixed`."""
@@ -77,8 +81,10 @@ class PromptSampler:
             raise ConfigError(f"Prompt weights {weights} need one above 0 and none below it.")
         self._kinds = [find_kind(name) for name in weights]
         self.weights = dict(weights)
-        drawn = zip(self._kinds, weights.values(), strict=True)
-        self.kinds = tuple(kind.kind for kind, weight in drawn if weight > 0)
+        pairs = zip(self._kinds, weights.values(), strict=True)
+        drawn = [kind for kind, weight in pairs if weight > 0]
+        self.kinds = tuple(kind.kind for kind in drawn)
+        self.scribble_kinds = tuple(kind.kind for kind in drawn if kind.reads_scribbles)
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """Draw a kind and its prompt."""

@@ -32,6 +32,7 @@ class TextPrompt(Prompt):
     """A caption of one person; `text` has at least one word."""
 
     kind: ClassVar[str] = "text"
+    reads_scribbles: ClassVar[bool] = False
     text: str
 
     def require_sound(self) -> None:

@@ -129,6 +129,7 @@ class Batch:
         packed_targets: B targets; see `targets`.
         image_ids: B times the annotation file's image id.
         extra_captions: more captions of the same people; None for none.
+        person_ids: B times the person that the prompt is about; None for a person per prompt.
     """
 
     images: Tensor
@@ -140,6 +141,7 @@ class Batch:
     packed_targets: PackedTargets
     image_ids: tuple[int, ...]
     extra_captions: Captions | None = None
+    person_ids: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)

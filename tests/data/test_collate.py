@@ -34,7 +34,7 @@ def sample(height: int, width: int, prompt: Prompt, image_id: int) -> Sample:
         masks=torch.rand(1, height, width) > 0.5,
     )
     image = torch.randint(1, 256, (3, height, width), dtype=torch.uint8)
-    person = PersonSample(prompt, target, image_id)
+    person = PersonSample(prompt, target, image_id, image_id)
     return Sample(image, (2 * height, width), (person,))
 
 
@@ -85,7 +85,7 @@ def test_people_of_a_sample_share_its_image(tokenize: Tokenizer) -> None:
     assert torch.equal(batch.images[0, :, :20, :30], one.image)
     assert batch.padding_mask.sum((1, 2)).tolist() == [32 * 32 - 600] * 2 + [32 * 32 - 320, 424]
     assert batch.sizes == ((20, 30),) * 3 + ((20, 16),) * 2 + ((20, 30),)
-    assert batch.image_ids == (1, 2, 3, 4, 4, 1)
+    assert batch.image_ids == batch.person_ids == (1, 2, 3, 4, 4, 1)
     assert torch.equal(batch.targets[1].boxes, other.people[0].target.boxes)
     assert len(batch) == len(batch.prompts) == len(batch.targets) == 6
 

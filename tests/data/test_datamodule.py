@@ -104,6 +104,32 @@ def test_training_works_without_a_validation_file(make: Make, folder: Path) -> N
         make().setup("fit")
 
 
+def test_scribbles_are_needed_by_prompts_made_of_them_alone(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("train", "val"):
+        path = folder / f"RefHuman_{name}.json"
+        content = json.loads(path.read_text())
+        for entry in content["annotations"]:
+            del entry["scribble"]
+        path.write_text(json.dumps(content))
+    boxes = PromptSampler(text=0.5, box=0.5, point=0)
+    data = make(prompt_sampler=boxes, val_prompts=["text", "box", "mask"])
+    with caplog.at_level(logging.INFO):
+        data.setup("fit")
+    assert "8 of them have no scribble, which none of the prompts needs" in caplog.text
+    assert len(image_ids(data.train_dataloader())) == 8
+    assert all(len(image_ids(loader)) == 4 for loader in data.val_dataloader())
+    clicks = make(prompt_sampler=boxes, val_prompts=["text", "point"])
+    with pytest.raises(
+        AnnotationError, match=r"(?s)RefHuman_val\.json has .*of which point prompts"
+    ):
+        clicks.setup("fit")
+    drawn = make(prompt_sampler=PromptSampler(scribble=1), val_prompts=["text"])
+    with pytest.raises(AnnotationError, match=r"(?s)RefHuman_train\.json has .*of which scribble"):
+        drawn.setup("fit")
+
+
 def spoil(folder: Path) -> None:
     """An empty caption for image id 2, and a damaged image of the ids 5 and 6."""
     path = folder / "RefHuman_train.json"

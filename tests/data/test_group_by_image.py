@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed
 from torch.nn.utils.rnn import pad_sequence
 
 from uniphd.data.annotations import ReferredPerson
+from uniphd.data.collate import Collate
 from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
 from uniphd.data.images import ImageFolder
 from uniphd.data.loaders import ReferringDataModule
@@ -26,7 +29,7 @@ from uniphd.losses.auxiliary.grounding import GroundingLoss
 from uniphd.losses.targets import stack_targets
 from uniphd.models.outputs import GroundingPrediction, TokenPredictions
 from uniphd.models.tokenizer import HashTokenizer
-from uniphd.prompts import PromptBatch, PromptSampler
+from uniphd.prompts import FixedPrompt, PromptBatch, PromptSampler
 from uniphd.structures import Batch, Target
 from uniphd.synthetic.datamodule import SyntheticDataModule
 
@@ -193,11 +196,30 @@ def test_the_contrastive_loss_over_people_is_learned_with_augmentation() -> None
             targets=batch.targets,
             stacked=stack_targets(batch.targets, torch.ones(17)),
             image_index=batch.image_index,
+            person_ids=batch.person_ids,
             model=None,
             num_instances=1,
         )
         contrast = loss(inputs) - plain(inputs)
         assert (contrast.item() > 0.01) == learned
+
+
+def test_a_person_in_two_rows_is_one_person_of_the_batch(
+    people: tuple[ReferredPerson, ...], folder: Path
+) -> None:
+    a, b = people[:2]
+    hidden = replace(a, image_id=90, keypoints=np.minimum(a.keypoints, np.float32([1e3, 1e3, 1])))
+    dataset = RefHumanDataset(
+        [a, b, hidden, people[2]],
+        ImageFolder(folder / "images"),
+        EvaluationTransform(64, 64),
+        FixedPrompt("text"),
+        group_by_image=True,
+    )
+    batch = Collate(HashTokenizer())(dataset.__getitems__([0, 1, 2, 3]))
+    assert batch.image_ids == (1, 2, 90, 3)
+    assert batch.person_ids == (1, 2, 1, 3)
+    assert batch.image_index == (0, 0, 0, 1)
 
 
 def test_processes_take_equal_shares_and_nobody_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

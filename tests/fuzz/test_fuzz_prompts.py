@@ -70,7 +70,7 @@ def sample(prompt: Prompt, image_id: int, size: Size = (HEIGHT, WIDTH)) -> Sampl
         masks=torch.zeros(1, *size, dtype=torch.bool),
     )
     image = torch.zeros(3, *size)
-    person = PersonSample(prompt, target, image_id)
+    person = PersonSample(prompt, target, image_id, image_id)
     return Sample(image, original_size=size, people=(person,))
 
 

@@ -284,6 +284,35 @@ def test_several_captions_of_a_person_are_no_rivals() -> None:
     assert metrics == pytest.approx({"pick": 2 / 3, "referring_acc": 2 / 3, "swap": 1 / 2})
 
 
+def _exact(people: Sequence[ReferredPerson]) -> dict[str, float]:
+    """Metrics of answers that equal their own annotations."""
+    return _evaluate(people, {person.image_id: _shown(person) for person in people})
+
+
+def test_a_person_in_two_rows_is_one_whatever_the_notation() -> None:
+    """A mask drawn anew, keypoints hidden for visible: exact answers are all right."""
+    a, b = _labelled([p for p in _people(np.random.default_rng(5)) if p.file_name == "1.jpg"])
+    rows = [a, b]
+    for number, one in enumerate((a, b)):
+        mask = one.mask().copy()
+        top = np.flatnonzero(mask.any(1))[: len(np.flatnonzero(mask.any(1))) // 2]
+        mask[top] = 0  # the lower half
+        counts = coco_mask.encode(np.asfortranarray(mask))["counts"]
+        hidden = np.where(one.keypoints[:, 2:] > 0, 1, 0)
+        keypoints = np.column_stack([one.keypoints[:, :2] + 0.5, hidden]).astype(np.float32)
+        again = replace(one, image_id=90 + number, counts=counts, keypoints=keypoints)
+        rows += [again, replace(one, image_id=95 + number, keypoints=one.keypoints.round())]
+    assert _exact(rows) == pytest.approx(dict.fromkeys(MASK_NAMES + POSE_NAMES, 1.0))
+    (image,) = group_by_image(rows)
+    assert image.people == (a, b)
+    assert image.restated == [2, 3, 4, 5]
+    assert image.people_by(4) == (a, rows[4])
+    assert _exact(rows[::-1]) == _exact(rows)
+    distractors = [rows[3], rows[5]]
+    (beside,) = group_by_image([a], distractors)
+    assert beside.people == (a, rows[5])
+
+
 def test_a_name_in_two_sizes_is_two_images() -> None:
     a, b = (p for p in _people(np.random.default_rng(5)) if p.file_name == "1.jpg")
     other = replace(b, height=SIZE[0] * 2, counts=b"")

@@ -269,6 +269,7 @@ def test_captions_are_grounded_as_prompts_of_their_people(monkeypatch: pytest.Mo
         images=data.images[:2],
         padding_mask=data.padding_mask[:2],
         image_index=tuple(image_index[row] for row in repeated),
+        person_ids=tuple(repeated),
         packed_targets=pack_targets([data.targets[row] for row in repeated], SIZE),
     )
     captioned = with_captions(

@@ -149,9 +149,9 @@ def people_by_id(
         distractors: people of the same images to whom no prompt refers.
     """
     return {
-        annotation.image_id: (image.people, int(referred))
+        annotation.image_id: (image.people_by(row), int(image.referred[row]))
         for image in group_by_image(annotations, distractors)
-        for annotation, referred in zip(image.annotations, image.referred, strict=True)
+        for row, annotation in enumerate(image.annotations)
     }
 
 

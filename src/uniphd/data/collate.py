@@ -54,6 +54,7 @@ class Collate:
             packed_targets=pack_targets([person.target for person in people], (height, width)),
             image_ids=tuple(person.image_id for person in people),
             extra_captions=self._extra_captions(people),
+            person_ids=tuple(person.person_id for person in people),
         )
 
     def _extra_captions(self, people: Sequence[PersonSample]) -> Captions | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from uniphd.data.annotations import ReferredPerson
+from uniphd.data.identity import person_places
 from uniphd.data.images import ReadImage
 from uniphd.data.sample import AnnotatedPerson, annotate, image_tensor, make_target
 from uniphd.data.transforms import Transform
@@ -27,12 +28,14 @@ class PersonSample:
         prompt: in pixels of the image.
         target: of this person.
         image_id: of the annotation file, where every person has one.
+        person_id: the image id of the sample's first one who is the same person.
         extra_captions: captions of the person beside the prompt, each different.
     """
 
     prompt: Prompt
     target: Target
     image_id: int
+    person_id: int
     extra_captions: tuple[str, ...] = ()
 
 
@@ -125,7 +128,8 @@ class RefHumanDataset(Dataset[Sample]):
         instances = [self.instances[index] for index in indices]
         annotated = annotate(self.read(instances[0]), instances)
         annotated = self.transform(annotated, self._random("transform", epoch, indices[0]))
-        people = zip(annotated.people, instances, indices, strict=True)
+        same = [instances[place].image_id for place in person_places(instances)]
+        people = zip(annotated.people, instances, same, indices, strict=True)
         return Sample(
             image=image_tensor(annotated.image),
             original_size=instances[0].size,
@@ -134,9 +138,10 @@ class RefHumanDataset(Dataset[Sample]):
                     prompt=self.prompt(person, self._random("prompt", epoch, index)),
                     target=make_target(person),
                     image_id=instance.image_id,
+                    person_id=person_id,
                     extra_captions=self._extra_captions(person, epoch, index),
                 )
-                for person, instance, index in people
+                for person, instance, person_id, index in people
             ),
         )
 

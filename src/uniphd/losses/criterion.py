@@ -125,6 +125,7 @@ class SetCriterion(nn.Module):
         model: UniPHD,
         num_instances: float | Tensor,
         image_index: Sequence[int] | None = None,
+        person_ids: Sequence[int] | None = None,
     ) -> CriterionResult:
         """Loss of a batch.
 
@@ -134,11 +135,12 @@ class SetCriterion(nn.Module):
             model: the network; masks are made for chosen queries, poses for chosen tokens.
             num_instances: what sums are divided by, see `losses.targets.count_instances`.
             image_index: B times the index of the prompt's image; None for one prompt per image.
+            person_ids: B times the person that the prompt is about; None for a person per prompt.
         """
         stacked = stack_targets(targets, self.sigmas)
         outputs = stack_predictions(predictions)
         inputs = AuxiliaryInputs(
-            predictions.tokens, targets, stacked, image_index, model, num_instances
+            predictions.tokens, targets, stacked, image_index, person_ids, model, num_instances
         )
         masks: MatchedMasks | None = None
         if self.uses_masks:
@@ -175,10 +177,13 @@ class SetCriterion(nn.Module):
         model: UniPHD,
         num_instances: float | Tensor,
         image_index: Sequence[int] | None = None,
+        person_ids: Sequence[int] | None = None,
     ) -> CriterionResult:
         """Loss of a batch in the warm-up, of `UniPHD.read_tokens`; other arguments as `forward`."""
         stacked = stack_targets(targets, self.sigmas)
-        inputs = AuxiliaryInputs(tokens, targets, stacked, image_index, model, num_instances)
+        inputs = AuxiliaryInputs(
+            tokens, targets, stacked, image_index, person_ids, model, num_instances
+        )
         weights = {name: weight for name, weight in self.warmup_weights.items() if weight}
         losses = {name: self.auxiliary[name](inputs) for name in weights}
         return CriterionResult(

@@ -1,7 +1,8 @@
 """Referring accuracy: does the best detection show the referred person, or another one?
 
 An annotation is one image id: a prompt for one person. The annotations of one image share its
-`file_name`; those with the same mask and keypoints refer to the same person in different words.
+`file_name`; several may refer to the same person in different words (`uniphd.data.identity`), and
+each is compared with its own mask and keypoints.
 Only images with two or more annotated people count, and an annotation without a detection is wrong.
 Distractors are annotated people of the images to whom no prompt under evaluation refers.
 
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from uniphd.data.annotations import ReferredPerson
+from uniphd.data.identity import person_places
 from uniphd.metrics.oks import pairwise_oks
 
 ACCURATE = 0.5
@@ -33,13 +35,24 @@ class AnnotatedImage:
 
     Attributes:
         annotations: the R prompts.
-        people: the P people, each of them once, distractors included.
+        people: the P people, each of them once, by the first annotation; distractors included.
         referred: (R,) int, the place in `people` of the person that each annotation refers to.
     """
 
     annotations: tuple[ReferredPerson, ...]
     people: tuple[ReferredPerson, ...]
     referred: npt.NDArray[np.intp]
+
+    @property
+    def restated(self) -> list[int]:
+        """Annotations of people who are in `people` by another one."""
+        pairs = zip(self.annotations, self.referred, strict=True)
+        return [row for row, (a, place) in enumerate(pairs) if self.people[place] is not a]
+
+    def people_by(self, row: int) -> tuple[ReferredPerson, ...]:
+        """`people`, the referred person by the annotation of this row."""
+        place = int(self.referred[row])
+        return (*self.people[:place], self.annotations[row], *self.people[place + 1 :])
 
 
 @dataclass(frozen=True)
@@ -175,40 +188,49 @@ def group_by_image(
 def _annotated_image(
     annotations: Sequence[ReferredPerson], distractors: Sequence[ReferredPerson]
 ) -> AnnotatedImage:
-    people: dict[Any, ReferredPerson] = {}
-    for person in (*annotations, *distractors):
-        people.setdefault(_identity(person), person)
-    places = {identity: place for place, identity in enumerate(people)}
-    referred = np.array([places[_identity(person)] for person in annotations], dtype=np.intp)
-    return AnnotatedImage(tuple(annotations), tuple(people.values()), referred)
-
-
-def _identity(person: ReferredPerson) -> tuple[bytes, bytes]:
-    return person.counts, person.keypoints.tobytes()
+    everybody = (*annotations, *distractors)
+    firsts, places = np.unique(person_places(everybody), return_inverse=True)
+    people = tuple(everybody[first] for first in firsts)
+    return AnnotatedImage(tuple(annotations), people, places[: len(annotations)])
 
 
 def _mask_confusion(image: AnnotatedImage, masks: Mapping[int, str]) -> Confusion:
     people = [person.segmentation for person in image.people]
     overlaps = np.zeros((len(image.annotations), len(people)))
-    rows = [i for i, annotation in enumerate(image.annotations) if annotation.image_id in masks]
-    if rows:
-        found = [
-            {"size": list(annotation.size), "counts": masks[annotation.image_id]}
-            for annotation in (image.annotations[i] for i in rows)
-        ]
-        overlaps[rows] = coco_mask.iou(found, people, [False] * len(people))
+    found = {
+        row: {"size": list(annotation.size), "counts": masks[annotation.image_id]}
+        for row, annotation in enumerate(image.annotations)
+        if annotation.image_id in masks
+    }
+    if found:
+        overlaps[list(found)] = coco_mask.iou(list(found.values()), people, [False] * len(people))
+    for row in image.restated:
+        if row in found:
+            own = image.annotations[row].segmentation
+            overlaps[row, image.referred[row]] = coco_mask.iou([found[row]], [own], [False])[0, 0]
     return Confusion(overlaps, image.referred)
 
 
 def _pose_confusion(
     image: AnnotatedImage, keypoints: Mapping[int, npt.NDArray[np.float64]]
 ) -> Confusion:
-    schema = image.people[0].schema
-    missed = np.full((len(schema), 2), np.nan)
-    overlaps = pairwise_oks(
-        np.stack([keypoints.get(a.image_id, missed)[:, :2] for a in image.annotations]),
-        np.stack([person.keypoints for person in image.people]),
-        np.array([person.area for person in image.people]),
-        schema.sigmas,
-    )
+    missed = np.full((len(image.people[0].schema), 2), np.nan)
+    poses = np.stack([keypoints.get(a.image_id, missed)[:, :2] for a in image.annotations])
+    overlaps = _oks(poses, image.people)
+    rows = image.restated
+    if rows:
+        own = _oks(poses[rows], [image.annotations[row] for row in rows])
+        overlaps[rows, image.referred[rows]] = own.diagonal()
     return Confusion(overlaps, image.referred)
+
+
+def _oks(
+    poses: npt.NDArray[np.float64], people: Sequence[ReferredPerson]
+) -> npt.NDArray[np.float64]:
+    """(R, P) of poses (R, K, 2)."""
+    return pairwise_oks(
+        poses,
+        np.stack([person.keypoints for person in people]),
+        np.array([person.area for person in people]),
+        people[0].schema.sigmas,
+    )

@@ -131,7 +131,8 @@ class RefHumanModule(LightningModule):
     def _criterion_result(self, batch: Batch, people: int) -> CriterionResult:
         """The losses of one batch; in the warm-up, nothing behind the fusion is computed."""
         assert self.criterion is not None, "an evaluation's module does not train"
-        supervision = (batch.targets, self.model, people, batch.image_index)
+        indices = (batch.image_index, batch.person_ids)
+        supervision = (batch.targets, self.model, people, *indices)
         result: CriterionResult
         if self.criterion.warms_up(self.global_step):
             fused = self.model.fuse(*batch.inputs, captions=batch.extra_captions)

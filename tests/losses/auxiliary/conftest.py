@@ -25,6 +25,7 @@ def make_inputs() -> MakeInputs:
         targets: Sequence[Target],
         num_instances: float = 1,
         image_index: Sequence[int] | None = None,
+        person_ids: Sequence[int] | None = None,
         model: Any = None,
         **answers: Any,
     ) -> AuxiliaryInputs:
@@ -34,6 +35,7 @@ def make_inputs() -> MakeInputs:
             targets,
             stack_targets(targets, torch.tensor(COCO17.sigmas)),
             image_index,
+            person_ids,
             model,
             num_instances,
         )

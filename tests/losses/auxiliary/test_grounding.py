@@ -123,10 +123,22 @@ def test_the_contrastive_loss_equals_loops_over_the_people_of_an_image() -> None
         copies = {one: 2 if person == 1 and one == 0 else 1 for one in scores}
         total = sum(copies[one] * math.exp(score) for one, score in scores.items())
         expected.append(-math.log(math.exp(scores[person]) / total))
-    shared = torch.tensor(images)[:, None] == torch.tensor(images)
+    shared = np.equal.outer(images, images)
+    other = ~np.equal.outer(of_whom, of_whom) | np.eye(5, dtype=bool)
     occupied = torch.from_numpy(people[of_whom])
-    value = contrastive_loss(torch.from_numpy(logits), torch.tensor(rows), occupied, shared)
+    candidates = torch.from_numpy(shared & other)
+    value = contrastive_loss(torch.from_numpy(logits), torch.tensor(rows), occupied, candidates)
     assert float(value) == pytest.approx(np.mean(expected))
+
+
+def test_a_person_with_two_prompts_is_no_candidate_beside_herself(make_inputs: MakeInputs) -> None:
+    """Whatever the notation of the masks: these two differ."""
+    targets, together = [target(mask) for mask in masks()], (0, 0)
+    plain, contrastive = (GroundingLoss(weight=1, contrastive_weight=w) for w in (0.0, 3.0))
+    given = {"image_index": together, "grounding": prediction()}
+    one, two = (make_inputs(targets, person_ids=ids, **given) for ids in ((7, 7), (7, 8)))
+    torch.testing.assert_close(contrastive(one), plain(one))
+    assert contrastive(two) > plain(two) + 0.1
 
 
 def test_the_contrastive_loss_is_among_the_people_of_one_image_only(

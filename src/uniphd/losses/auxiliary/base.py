@@ -32,6 +32,7 @@ class AuxiliaryInputs:
         targets: one per prompt.
         stacked: the same without masks, side by side.
         image_index: B times the index of the prompt's image; None for one prompt per image.
+        person_ids: B times the person that the prompt is about; None for a person per prompt.
         model: the network, for the parts of it that a loss calls.
         num_instances: divisor of sums over people.
     """
@@ -40,6 +41,7 @@ class AuxiliaryInputs:
     targets: Sequence[Target]
     stacked: StackedTargets
     image_index: Sequence[int] | None
+    person_ids: Sequence[int] | None
     model: UniPHD
     num_instances: float | Tensor
 

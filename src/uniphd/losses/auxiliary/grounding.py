@@ -38,8 +38,8 @@ class GroundingLoss(AuxiliaryLoss):
     Most tokens are background, which says little about who is referred to. The contrastive loss
     over the people of an image does: the people of a batch whose prompts share an image are
     candidates, a candidate's score is its mask's (`log_sum_exp_pooling`), and the loss is the
-    cross-entropy of the referred one. It needs batches that hold several people of one image
-    (`data.group_by_image=true`), else it is 0.
+    cross-entropy of the referred one. A person with two prompts is a candidate once. It needs
+    batches that hold several people of one image (`data.group_by_image=true`), else it is 0.
 
     Attributes:
         dice_weight: of the dice loss within this one; 0 leaves it out.
@@ -73,23 +73,26 @@ class GroundingLoss(AuxiliaryLoss):
         lengths = [height * width for height, width in prediction.shapes]
         logits = at_least_float32(prediction.logits).split(lengths, dim=1)
         valid = (~prediction.padding).to(logits[0].dtype).split(lengths, dim=1)
-        shared = self._shared(inputs.image_index, masks.device)
+        candidates = self._candidates(inputs)
         losses = []
         for level in self.levels:
             occupied = occupancy(masks, prediction.shapes[level])
             loss = self._token_loss(logits[level], occupied[rows], valid[level])
-            if shared is not None:
-                contrast = contrastive_loss(logits[level], rows, occupied, shared)
+            if candidates is not None:
+                contrast = contrastive_loss(logits[level], rows, occupied, candidates)
                 loss = loss + self.contrastive_weight * contrast
             losses.append(loss)
         return torch.stack(losses).mean()
 
-    def _shared(self, image_index: Sequence[int] | None, device: torch.device) -> Tensor | None:
-        """(B, B) bool, whether two prompts share their image; None without contrastive loss."""
-        if not self.contrastive_weight or image_index is None:
+    def _candidates(self, inputs: AuxiliaryInputs) -> Tensor | None:
+        """(B, B) bool: each prompt, and those about others of its image; None without such loss."""
+        if not self.contrastive_weight or inputs.image_index is None:
             return None
-        image = torch.tensor(image_index).to(device, non_blocking=True)
-        return image.unsqueeze(1) == image
+        prompts = range(len(inputs.image_index))
+        index = torch.tensor([inputs.image_index, inputs.person_ids or prompts, prompts])
+        index = index.to(inputs.masks.device, non_blocking=True)
+        image, person, itself = index.unsqueeze(1) == index.unsqueeze(2)
+        return image & (~person | itself)
 
     def _token_loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Loss of one level: logits, target and valid (1 or 0) are (rows, s)."""
@@ -103,21 +106,16 @@ class GroundingLoss(AuxiliaryLoss):
         return loss.mean()
 
 
-def contrastive_loss(logits: Tensor, rows: Tensor, occupied: Tensor, shared: Tensor) -> Tensor:
+def contrastive_loss(logits: Tensor, rows: Tensor, occupied: Tensor, candidates: Tensor) -> Tensor:
     """Cross-entropy of the referred person among the people of the same image, ().
-
-    Two prompts about one person are no candidates for each other.
 
     Args:
         logits: (R, s) of a level.
         rows: (R,) the prompt whose person the logits are about.
         occupied: (B, s) share of every cell that a prompt's person covers.
-        shared: (B, B) bool, whether two prompts share their image.
+        candidates: (B, B) bool, which prompts' people a prompt's is told apart from, and itself.
     """
     scores = log_sum_exp_pooling(logits, occupied)
-    same_person = (occupied.unsqueeze(1) == occupied).all(-1)
-    same_person.fill_diagonal_(False)
-    candidates = shared & ~same_person
     return F.cross_entropy(scores.masked_fill(~candidates[rows], -torch.inf), rows)
 
 

@@ -53,7 +53,7 @@ class FixedPrompt:
         self._kind = find_kind(kind)
         self.kind = kind
         self.kinds: tuple[str, ...] = (self.kind,)
-        self.scribble_kinds = self.kinds if self._kind.reads_scribbles else ()
+        self.scribble_kinds: tuple[str, ...] = self.kinds if self._kind.reads_scribbles else ()
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """See `Prompt.fixed`."""

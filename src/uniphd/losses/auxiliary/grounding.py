@@ -91,7 +91,7 @@ class GroundingLoss(AuxiliaryLoss):
         prompts = range(len(inputs.image_index))
         index = torch.tensor([inputs.image_index, inputs.person_ids or prompts, prompts])
         index = index.to(inputs.masks.device, non_blocking=True)
-        image, person, itself = index.unsqueeze(1) == index.unsqueeze(2)
+        image, person, itself = (index.unsqueeze(1) == index.unsqueeze(2)).unbind()
         return image & (~person | itself)
 
     def _token_loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -130,6 +130,23 @@ def test_scribbles_are_needed_by_prompts_made_of_them_alone(
         drawn.setup("fit")
 
 
+def test_words_that_may_name_a_side_are_warned_of_once(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "RefHuman_train.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["caption"] = "the leftfielder"
+    content["images"][1]["captions"] = ["a LeftFielder, lefty", "leftright"]
+    path.write_text(json.dumps(content))
+    data = make()
+    for _ in range(2):
+        data.setup("fit")
+    (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert "3 words that may mean left or right (2 x 'leftfielder', 1 x 'leftright')" in (
+        record.message
+    )
+
+
 def spoil(folder: Path) -> None:
     """An empty caption for image id 2, and a damaged image of the ids 5 and 6."""
     path = folder / "RefHuman_train.json"

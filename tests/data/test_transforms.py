@@ -20,7 +20,6 @@ from uniphd.data.images import read_image
 from uniphd.data.sample import AnnotatedImage, AnnotatedPerson, annotate
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.errors import ConfigError
-from uniphd.prompts.text import mirror_caption
 
 
 @pytest.fixture
@@ -170,39 +169,6 @@ def _rectangle(height: int, width: int) -> bytes:
     mask = np.zeros((height, width), np.uint8, order="F")
     mask[100:300, 200:400] = 1
     return bytes(coco_mask.encode(mask)["counts"])
-
-
-@pytest.mark.parametrize(
-    ("caption", "mirrored"),
-    [
-        ("the man on the left", "the man on the right"),
-        ("Left of the RIGHT door, right?", "Right of the LEFT door, left?"),
-        ("the bright shirt of the leftover wright", "the bright shirt of the leftover wright"),
-        ("left-handed, leftmost, right side", "right-handed, rightmost, left side"),
-        ("leftmost lefthanded rightside", "rightmost righthanded leftside"),
-        ("nothing to swap", "nothing to swap"),
-        ("left_arm, LEFT-hand, left2, far-left", "right_arm, RIGHT-hand, right2, far-right"),
-        ("leftwards of the right-hander's", "rightwards of the left-hander's"),
-        ("cleft upright outright lefty fright", "cleft upright outright lefty fright"),
-    ],
-)
-def test_captions_swap_sides_as_whole_words(caption: str, mirrored: str) -> None:
-    assert mirror_caption(caption) == mirrored
-    assert mirror_caption(mirrored) == caption
-
-
-@pytest.mark.parametrize(
-    ("caption", "mirrored"),
-    [
-        ("\uff4c\uff45\uff46\uff54 arm", "right arm"),  # full width
-        ("the le\u00adft one, bright", "the right one, bright"),  # a soft hyphen
-        ("\U0001d425\U0001d41e\U0001d41f\U0001d42d", "right"),  # bold of mathematics
-        ("ri\u200bght \u2460", "left 1"),
-        ("\u2460 \ufb01ne", "\u2460 \ufb01ne"),  # no side in it: stays as it is
-    ],
-)
-def test_sides_in_other_characters_are_exchanged_too(caption: str, mirrored: str) -> None:
-    assert mirror_caption(caption) == mirrored
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -23,7 +23,7 @@ from uniphd.prompts import (
     TextPrompt,
     prompt_from_json,
 )
-from uniphd.prompts.text import mirror_caption
+from uniphd.prompts.sides import mirror_caption
 from uniphd.structures import Size, Target
 
 HEIGHT, WIDTH = 40, 56
@@ -120,9 +120,9 @@ def is_good(prompt: Prompt) -> bool:
 FULL_WIDTH = {ord(letter): ord(letter) + 0xFEE0 for letter in "leftrigh"}
 FORMS = [str, str.upper, str.capitalize, lambda word: word.translate(FULL_WIDTH),
          lambda word: "\u00ad".join(word), lambda word: word[0] + "\u200b" + word[1:]]  # fmt: skip
-ENDINGS = ["", "most", "-most", "hand", "-hand", "handed", "-handed", "hander", "side", "-side",
-           "sided", "ward", "wards", "'s", "_arm", "2", ",", "!"]  # fmt: skip
-OTHERS = ["cleft", "bright", "upright", "leftover", "lefty", "copyright", "wright", "outright",
+ENDINGS = ["", "y", "ies", "most", "-most", "hand", "-hand", "handed", "-handed", "hander", "side",
+           "-side", "sided", "ward", "wards", "'s", "_arm", "2", ",", "!"]  # fmt: skip
+OTHERS = ["cleft", "bright", "upright", "leftover", "copyright", "wright", "outright",
           "righteous", "brightly", "playwright", "Wrightson", "man", "12", "\u00e9left", "\u8349",
           "\U0001f9cd", "aleft", "thumbsupright"]  # fmt: skip
 
@@ -164,5 +164,5 @@ def test_any_caption_can_be_mirrored(caption: str) -> None:
     with ends_well():
         mirrored = mirror_caption(caption)
         assert len(mirrored.split()) == len(caption.split())
-        if "left" not in caption.lower() and "right" not in caption.lower() and caption.isascii():
+        if caption.isascii() and not set(caption) & set("lrLR"):
             assert mirrored == caption

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from uniphd.prompts.text import mirror_caption
+from uniphd.prompts.sides import mirror_caption
 from uniphd.synthetic import predicates as claims
 from uniphd.synthetic.appearance import (
     BOTTOM_COLORS,

@@ -13,6 +13,7 @@ from uniphd.data.images import ImageFolder, verify_images
 from uniphd.data.loaders import LoaderOptions, ReferringDataModule, require_positive
 from uniphd.data.problems import OnError, raise_or_log
 from uniphd.errors import ConfigError, ImageError
+from uniphd.prompts.sides import count_unknown_sides
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -93,6 +94,7 @@ class RefHumanDataModule(ReferringDataModule):
             self.train_instances = self._load(
                 "training", self.train_file, self.limit_people, self.prompt_sampler.scribble_kinds
             )
+            _warn_of_unknown_sides(self.train_instances)
         if self.val_file is not None and not self.val_instances:
             self.val_instances = self._load(
                 "validating", self.val_file, self.limit_val_people, self.val_scribble_prompts
@@ -125,3 +127,17 @@ class RefHumanDataModule(ReferringDataModule):
         if bare:
             _logger.info("%d of them have no scribble, which none of the prompts needs", bare)
         return instances
+
+
+def _warn_of_unknown_sides(people: Sequence[ReferredPerson]) -> None:
+    """Say which words may name a side and stay as they are where an image is mirrored."""
+    captions = (text for person in people for text in (person.caption, *person.other_captions))
+    words = count_unknown_sides(captions)
+    if words:
+        most = ", ".join(f"{count} x {word!r:.40}" for word, count in words.most_common(5))
+        _logger.warning(
+            "captions have %d words that may mean left or right (%s); a mirrored image keeps them: "
+            "write left and right, or train with augment=none",
+            words.total(),
+            most,
+        )

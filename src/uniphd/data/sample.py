@@ -105,7 +105,7 @@ def annotated_person(person: ReferredPerson) -> AnnotatedPerson:
 def flip(annotated: AnnotatedImage) -> AnnotatedImage:
     """Mirror left and right; points go to w - 1 - x, boxes to w - x, keypoints swap sides.
 
-    Captions are left alone, see `uniphd.prompts.text.mirror_caption`.
+    Captions are left alone, see `uniphd.prompts.sides.mirror_caption`.
     """
     return AnnotatedImage(
         annotated.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),

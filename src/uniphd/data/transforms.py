@@ -13,7 +13,7 @@ from typing import Protocol
 
 from uniphd.data.sample import AnnotatedImage, AnnotatedPerson, crop, flip, resize, resized_size
 from uniphd.errors import ConfigError
-from uniphd.prompts.text import mirror_caption
+from uniphd.prompts.sides import mirror_caption
 from uniphd.structures import Size
 
 _CROP_ATTEMPTS = 10

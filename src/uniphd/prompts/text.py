@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -14,17 +12,11 @@ from torch import Tensor
 
 from uniphd.errors import PromptError
 from uniphd.prompts.base import Block, Prompt, Tokenize
+from uniphd.prompts.sides import mirror_caption
 from uniphd.structures import Size
 
 if TYPE_CHECKING:
     from uniphd.data.sample import AnnotatedPerson
-
-# Whole words, between whatever is no letter, and the compounds in which the word keeps its meaning:
-# leftmost, left-handed, leftwards.
-_SIDES = re.compile(
-    r"(?<![^\W\d_])(left|right)(?=(?:most|hand|handed|hander|side|sided|ward|wards)?(?![^\W\d_]))",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class TextPrompt(Prompt):
         return self
 
     def mirrored(self, width: int) -> TextPrompt:
-        """The words left and right exchanged; see `mirror_caption`."""
+        """Its sides exchanged; see `uniphd.prompts.sides`."""
         return TextPrompt(mirror_caption(self.text))
 
     @classmethod
@@ -103,29 +95,3 @@ class TextBlock(Block):
 
     input_ids: Tensor
     attention_mask: Tensor
-
-
-def mirror_caption(caption: str) -> str:
-    """Exchange the words left and right, keeping their case; "bright" is left alone.
-
-    Where the words are there in other characters only (full width, styled, with invisible ones
-    inside), the caption comes back in plain ones. (The official release replaces substrings and
-    makes "bleft" of "bright".)
-    """
-    plain = _plain(caption)
-    if len(_SIDES.findall(plain)) != len(_SIDES.findall(caption)):
-        caption = plain
-    return _SIDES.sub(lambda match: _opposite(match[0]), caption)
-
-
-def _plain(caption: str) -> str:
-    """Compatible characters (NFKC) without the invisible ones of format."""
-    compatible = unicodedata.normalize("NFKC", caption)
-    return "".join(letter for letter in compatible if unicodedata.category(letter) != "Cf")
-
-
-def _opposite(word: str) -> str:
-    other = "right" if word.lower() == "left" else "left"
-    if word.isupper():
-        return other.upper()
-    return other.capitalize() if word[0].isupper() else other

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+import math
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tests.cli.test_report import run_report
 from tests.composition import compose_train
 from uniphd.config.compose import config_dir, fill_resolvers
-from uniphd.config.sweeps import refuse_relaunch, sweep_result
+from uniphd.config.sweeps import SweepFolder, refuse_relaunch, run_trial, sweep_result
 from uniphd.errors import ConfigError
 
 
@@ -181,6 +185,98 @@ def test_a_sweep_gets_the_metric_that_it_asks_for() -> None:
         sweep_result(metrics, "mIoU")
     with pytest.raises(ConfigError, match="with validation on"):
         sweep_result({"train/loss": 1.0}, "val/mean/mIoU")
+    with pytest.raises(ConfigError, match="optimized_metric=train/loss is nan"):
+        sweep_result({"train/loss": math.nan}, "train/loss")
+
+
+def trial_of(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, *given: str) -> None:
+    """Let Hydra say that this process runs a trial of a sweep."""
+    hydra = {
+        "mode": RunMode.MULTIRUN,
+        "job": {"num": number, "config_name": "train"},
+        "overrides": {"task": list(given)},
+        "runtime": {"cwd": str(folder.parent)},
+        "sweep": {"dir": folder.name},
+    }
+    config = OmegaConf.create(hydra)
+    monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: config))
+
+
+def ends_with(code: str | int) -> Callable[[], float]:
+    def run() -> float:
+        sys.exit(code)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("metric", "worst"), [("val/mean/mIoU", -math.inf), ("train/loss", math.inf), (None, None)]
+)
+def test_a_failed_trial_counts_as_the_worst_and_is_named_at_the_end(
+    metric: str | None,
+    worst: float | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    master = sweep_config(folder, "optim.lr=1,2", "seed=3")
+    SweepFolder().on_multirun_start(master)
+    trial_of(monkeypatch, folder, 0, "optim.lr=1", "seed=3")
+    assert run_trial(lambda: 0.5, metric) == 0.5
+    SweepFolder().on_multirun_end(master)  # nothing to say
+    trial_of(monkeypatch, folder, 1, "optim.lr=2", "seed=3")
+    assert run_trial(ends_with("uniphd-train: Step 3 is not finite."), metric) == worst
+    assert capsys.readouterr().err == "trial 1 failed: Step 3 is not finite.\n"
+    sentence = r"^uniphd-train: 1 trial failed: #1 optim.lr=2 \(Step 3 is not finite\.\)$"
+    with pytest.raises(SystemExit, match=sentence):
+        SweepFolder().on_multirun_end(master)
+
+    def crash() -> float:
+        raise RuntimeError("out of\nmemory")
+
+    trial_of(monkeypatch, folder, 2, "optim.lr=4", "seed=3")
+    assert run_trial(crash, metric) == worst
+    assert "Traceback" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"2 trials failed: #1 optim.lr=2, #2 optim.lr=4; .*why$"):
+        SweepFolder().on_multirun_end(master)
+    SweepFolder().on_multirun_start(master)  # resumed
+    SweepFolder().on_multirun_end(master)
+
+
+def sweep_config(folder: Path, *overrides: str) -> DictConfig:
+    """A sweep's own configuration."""
+    config = compose_with_hydra(f"hydra.sweep.dir={folder}", "hydra.runtime.cwd=/")
+    config.hydra.overrides.task = list(overrides)
+    config.hydra.job.config_name = "train"
+    return config
+
+
+def test_a_sweep_that_is_stopped_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial_of(monkeypatch, tmp_path, 0)
+    with pytest.raises(SystemExit, match="143"):
+        run_trial(ends_with(143), "val/mean/mIoU")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    config = sweep_config(tmp_path)
+    SweepFolder().on_multirun_start(config)  # that trial failed before it began
+    (tmp_path / "0" / "run.json").write_text("{}")
+    with pytest.raises(SystemExit, match=r"^uniphd-train: .* is the folder of another sweep"):
+        SweepFolder().on_multirun_start(config)
+    config.ckpt_path = "last"
+    SweepFolder().on_multirun_start(config)
+
+
+@needs("hydra_optuna_sweeper")
+def test_a_search_for_the_worst_is_refused(tmp_path: Path) -> None:
+    wrong = ("sweep=optuna", "optimized_metric=train/loss", "hydra.sweeper.direction=maximize")
+    config = compose_with_hydra(*wrong, f"hydra.sweep.dir={tmp_path}", "hydra.runtime.cwd=/")
+    with pytest.raises(SystemExit, match="worst train/loss; leave it out, or give minimize"):
+        SweepFolder().on_multirun_start(config)
 
 
 SMALLER = (
@@ -261,8 +357,36 @@ def test_runs_beside_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        (),
+        pytest.param(("launcher=joblib",), marks=needs("hydra_joblib_launcher")),
+        pytest.param(
+            ("sweep=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=0"),
+            marks=needs("hydra_optuna_sweeper"),
+        ),
+    ],
+    ids=["grid", "joblib", "optuna"],
+)
+def test_a_diverged_trial_fails_alone(tmp_path: Path, chosen: tuple[str, ...]) -> None:
+    folder = tmp_path / "sweep"
+    rates = "hydra.sweeper.params={optim.lr:'choice(1e-4,1e30)'}" if len(chosen) > 1 else ""
+    given = [rates] if rates else ["optim.lr=1e-4,1e30,2e-4"]
+    result = sweep(folder, "prompt=point", *chosen, *given)
+    assert result.returncode == 1
+    end = result.stderr.splitlines()[-1]
+    assert re.match(r"uniphd-train: \d trials? failed: #.* optim\.lr=1e\+?30 \(Step 1 is not", end)
+    failed = {int(number) for number in re.findall(r"#(\d)", end)}
+    assert 0 < len(failed) < 3
+    for number in {0, 1, 2} - failed:
+        assert 0 <= last_value(folder / str(number), "val/point/mIoU") <= 1
+
+
+@pytest.mark.slow
 def test_a_sweep_over_two_devices_ends_with_a_sentence(tmp_path: Path) -> None:
     result = sweep(tmp_path / "sweep", "seed=0,1", "trainer.devices=2")
     assert result.returncode == 1
-    assert "uniphd-train: A sweep (-m) cannot start the 2 processes" in result.stderr
+    assert result.stderr.count("A sweep (-m) cannot start the 2 processes") == 3
+    assert "uniphd-train: 2 trials failed: #0 seed=0, #1 seed=1 (A sweep (-m)" in result.stderr
     assert "Traceback" not in result.stderr

@@ -34,7 +34,7 @@ SLURM = {
     "SLURM_NTASKS_PER_NODE": "2",
     "SLURM_NNODES": "1",
 }
-TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
+TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}"
 
 
 @pytest.fixture
@@ -89,10 +89,41 @@ def test_without_a_name_the_first_process_says_the_time(
 
 def test_slurms_job_and_step_are_the_id(environment: pytest.MonkeyPatch) -> None:
     started_with(environment, **SLURM)
-    assert launch.run_id() == "slurm-4711.0"
+    assert re.fullmatch(r"slurm-4711\.0-[0-9a-f]{6}", launch.run_id())
     assert not launch.is_first_process()
     started_with(environment, SLURM_PROCID="0")
     assert launch.is_first_process()
+
+
+def test_two_starts_in_one_second_have_two_ids(environment: pytest.MonkeyPatch) -> None:
+    assert len({launch.run_id() for _ in range(5)}) == 5
+
+
+def test_every_command_of_a_slurm_step_has_its_id(environment: pytest.MonkeyPatch) -> None:
+    """A loop of seeds; ranks and a requeued job agree, also when ckpt_path resumes the run."""
+    started_with(environment, **SLURM)
+
+    def name(*arguments: str) -> str:
+        environment.setattr(sys, "argv", ["uniphd-train", *arguments])
+        return launch.run_id()
+
+    assert len({name("data.root=DIR", f"seed={seed}") for seed in range(3)}) == 3
+    first = name("data.root=DIR", "seed=0")
+    started_with(environment, SLURM_PROCID="0", SLURM_RESTART_COUNT="1")
+    assert name("data.root=DIR", "seed=0") == first
+    assert name("data.root=DIR", "ckpt_path=last", "seed=0") == first
+    assert name("data.root=DIRseed=0") != first
+
+
+def test_who_was_started_again(environment: pytest.MonkeyPatch) -> None:
+    for count, again in (("0", False), ("1", True)):
+        started_with(environment, TORCHELASTIC_RESTART_COUNT=count)
+        assert launch.was_restarted() is again
+    environment.delenv("TORCHELASTIC_RESTART_COUNT")
+    started_with(environment, SLURM_RESTART_COUNT="1")  # a shell in a job that was requeued
+    assert not launch.was_restarted()
+    started_with(environment, **SLURM)
+    assert launch.was_restarted()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +213,7 @@ RUN = (
         pytest.param(
             {**SLURM, "SLURM_PROCID": "rank", "SLURM_LOCALID": "rank"},
             (),
-            "slurm-4711.0",
+            "slurm-4711.0-*",
             id="slurm",
         ),
         pytest.param(
@@ -200,7 +231,7 @@ def test_one_folder_one_log_one_wandb_run(
     results = run_processes(run_command, 2, tmp_path, launcher, arguments)
     assert results == [None, None]
     (folder,) = (tmp_path / "outputs" / "tiny_refhuman").iterdir()
-    assert folder.name == name
+    assert folder.match(name)
     assert {path.name for path in folder.iterdir()} == {
         *(".hydra", "checkpoints", "csv", "figures", "run.json", "wandb"),
         "train.log",

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from uniphd.checkpoints.convert import convert
 from uniphd.errors import printable
+from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 
 
+@exit_at_interrupt("uniphd-convert")
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uniphd.errors import printable
+from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 from uniphd.synthetic.scene import SceneConfig
 from uniphd.synthetic.writer import write_folder
 
 
+@exit_at_interrupt("uniphd-data")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -23,11 +24,14 @@ from uniphd.config.compose import (
     require_values,
     silence_noise,
 )
-from uniphd.config.launch import keep_one_log, require_processes
+from uniphd.config.folders import own_folder
+from uniphd.config.launch import is_first_process, keep_one_log, require_processes
 from uniphd.config.messages import explain_overrides
+from uniphd.config.sweeps import run_trial
 from uniphd.data.loaders import ReferringDataModule
 from uniphd.errors import printable
 from uniphd.inference.quantize import quantize_linear_layers
+from uniphd.interrupt import exit_at_interrupt
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
 from uniphd.models.build import build_tokenizer
@@ -95,7 +99,11 @@ def _prepare(config: DictConfig) -> tuple[Trainer, RefHumanModule, ReferringData
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="eval")
 def _hydra_main(config: DictConfig) -> None:
     keep_one_log()
-    with exit_on_user_error("uniphd-eval"):
+    run_trial(partial(_run, config))
+
+
+def _run(config: DictConfig) -> None:
+    with exit_on_user_error("uniphd-eval"), own_folder(config):
         evaluate(config)
 
 
@@ -105,7 +113,10 @@ def main() -> None:
     fill_resolvers()
     silence_noise()
     escape_log_records()
-    with explain_overrides("uniphd-eval", "eval"):
+    with (
+        exit_at_interrupt("uniphd-eval", quiet=not is_first_process()),
+        explain_overrides("uniphd-eval", "eval"),
+    ):
         _hydra_main()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from uniphd.errors import printable
+from uniphd.interrupt import exit_at_interrupt
 from uniphd.ops.build import build
 from uniphd.ops.check import TOLERANCES, check_native
 from uniphd.ops.errors import NativeOpsError
@@ -18,6 +19,7 @@ from uniphd.ops.plan import NATIVE_DEVICES, find_cached, make_plan
 from uniphd.refusals import exit_on_user_error
 
 
+@exit_at_interrupt("uniphd-ops")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command.
 

@@ -13,9 +13,11 @@ from uniphd.analysis.run_log import RunError
 from uniphd.analysis.runs import Run, find_runs, read_run
 from uniphd.analysis.table import make_table, to_csv, to_markdown
 from uniphd.errors import printable
+from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 
 
+@exit_at_interrupt("uniphd-report")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import hydra
@@ -28,18 +29,21 @@ from uniphd.config.compose import (
     require_values,
     silence_noise,
 )
+from uniphd.config.folders import own_folder
 from uniphd.config.launch import is_first_process, keep_one_log, require_processes
 from uniphd.config.messages import explain_overrides
 from uniphd.config.resume import checkpoint_to_resume, full_disk_is_an_error, read_to_resume
-from uniphd.config.sweeps import refuse_relaunch, sweep_result
+from uniphd.config.sweeps import refuse_relaunch, run_trial, sweep_result
 from uniphd.data.loaders import ReferringDataModule
 from uniphd.errors import ConfigError, printable
+from uniphd.interrupt import exit_at_interrupt
 from uniphd.keypoints import keypoint_schema
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.compilation import compile_parts
 from uniphd.ops.backend import resolve_backend
 from uniphd.refusals import escape_log_records, exit_on_user_error, refused
+from uniphd.training.callbacks.monitors import MonitorCheck
 from uniphd.training.callbacks.run_record import RunRecord
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
 from uniphd.training.fault_tolerance.exact_resume import ExactResume
@@ -111,7 +115,11 @@ def _build_trainer(
     callbacks = build_callbacks(config)
     trainer: Trainer = build(
         config.trainer,
-        callbacks=[*callbacks, record, LoggerStates(), ExactResume()],
+        callbacks=[
+            MonitorCheck(callbacks, config.optimized_metric),
+            *callbacks,
+            *(record, LoggerStates(), ExactResume()),
+        ],
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         logger=build_nodes(config.logger),
         plugins=[checkpoint_io],
@@ -164,14 +172,21 @@ def _train_without_validation(config: DictConfig) -> None:
 def _hydra_main(config: DictConfig) -> float | None:
     _prepare_process()  # again, where a launcher runs this in a process of its own
     keep_one_log()
-    with exit_on_user_error("uniphd-train"):
+    return run_trial(partial(_run, config), config.optimized_metric)
+
+
+def _run(config: DictConfig) -> float | None:
+    with exit_on_user_error("uniphd-train"), own_folder(config):
         return sweep_result(train(config), config.optimized_metric)
 
 
 def main() -> None:
     """Run the command."""
     _prepare_process()
-    with explain_overrides("uniphd-train", "train"):
+    with (
+        exit_at_interrupt("uniphd-train", quiet=not is_first_process()),
+        explain_overrides("uniphd-train", "train"),
+    ):
         _hydra_main()
 
 

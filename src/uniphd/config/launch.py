@@ -6,8 +6,11 @@ of them can ask another, and only the first of them may write to it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,16 +20,17 @@ _STORE_TIMEOUT = timedelta(minutes=5)  # torchrun's store is there before its pr
 
 
 def run_id() -> str:
-    """The name of the run's folder; the same in every process of a run.
+    """The name of the run's folder; the same in every process of a run, and of no other run.
 
-    torchrun's `--rdzv-id`, Slurm's job and step (`slurm-JOB.STEP`), or the time of the start. Where
-    the same command is started again with the same torchrun id, or Slurm requeues a job, the id is
-    the same, too.
+    torchrun's `--rdzv-id`; Slurm's job and step and a number made from the command
+    (`slurm-JOB.STEP-NUMBER`), as one step may start several commands; or the time of the start to
+    the microsecond. Where the same command is started again with the same torchrun id, or Slurm
+    requeues a job, the id is the same, too.
 
     Raises:
         ConfigError: the nodes were started one by one and nobody can tell what they have in common.
     """
-    started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     if (given := os.environ.get("TORCHELASTIC_RUN_ID")) is not None:
         return _first_of_all(started) if _is_generated(given) else given
     if int(os.environ.get("NODE_RANK", 0)) > 0:
@@ -35,8 +39,16 @@ def run_id() -> str:
             "the same on every node."
         )
     if _in_slurm_step():
-        return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+        step = f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+        return f"slurm-{step}-{_number_of_command(sys.argv[1:])}"
     return started
+
+
+def was_restarted() -> bool:
+    """Whether torchrun or Slurm starts this run again, after a failure or in a requeued job."""
+    torchrun = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    slurm = int(os.environ.get("SLURM_RESTART_COUNT", 0)) if _in_slurm_step() else 0
+    return torchrun + slurm > 0
 
 
 def is_first_process() -> bool:
@@ -86,6 +98,12 @@ def _in_slurm_step() -> bool:
     """Whether srun started this process as a task, and not as somebody's shell."""
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return "SLURM_STEP_ID" in os.environ and "SLURM_PTY_PORT" not in os.environ and not interactive
+
+
+def _number_of_command(arguments: Sequence[str]) -> str:
+    """Six digits for a command line; the same with and without `ckpt_path`, which resumes it."""
+    lasting = [item for item in arguments if not item.lstrip("+").startswith("ckpt_path=")]
+    return hashlib.blake2s("\0".join(lasting).encode(), digest_size=3).hexdigest()
 
 
 def _is_generated(run_id: str) -> bool:

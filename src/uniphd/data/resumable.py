@@ -15,9 +15,12 @@ from uniphd.data.dataset import Sample
 from uniphd.data.samplers import EpochSampler
 
 # What schedulers ask a job to stop with: SIGTERM when they take the machine away, SIGUSR1 (Slurm's
-# `--signal=USR1@300`) or SIGUSR2 (submitit's) some time before its end. Windows has SIGTERM alone.
+# `--signal=USR1@300`) or SIGUSR2 (submitit's) some time before its end; and a terminal at Ctrl-C:
+# SIGINT. Windows has no SIGUSR1 and SIGUSR2.
 STOP_SIGNALS: tuple[int, ...] = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
 )
 
 
@@ -70,8 +73,9 @@ class ResumableLoader(DataLoader[Sample]):
 def leave_stopping_to_the_main_process(worker: int) -> None:
     """Ignore `STOP_SIGNALS` in a process that loads data.
 
-    Schedulers signal every process of a job. A loading process that dies of it would end the
-    training with an error before its state is saved; loading ends when the main process does.
+    Schedulers signal every process of a job, and so does a terminal at Ctrl-C. A loading process
+    that dies of it would end the training with an error before its state is saved; loading ends
+    when the main process does.
 
     Args:
         worker: number of the loading process.

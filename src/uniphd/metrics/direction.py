@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 LOSSES = "train/"
-"""How the names of logged losses begin; those of metrics begin with `val/`."""
+"""How the names of logged losses begin."""
+
+METRICS_PREFIX = "val/"
+"""How the names of logged metrics begin."""
+
+DIRECTED = (LOSSES, METRICS_PREFIX)
+"""How names begin whose direction is known."""
 
 
 def better(name: str | None) -> Literal["min", "max"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -28,5 +29,10 @@ def parallel_map(
         yield from map(function, jobs)
         return
     # Started afresh: a copy of this process would hold its threads' locks.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as executor:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _leave_interrupts_to_the_main_process) as executor:
         yield from executor.map(function, jobs, chunksize=_CHUNK)
+
+
+def _leave_interrupts_to_the_main_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -27,6 +27,7 @@ from uniphd.data.resumable import (
     leave_stopping_to_the_main_process,
 )
 from uniphd.data.samplers import EpochSampler
+from uniphd.interrupt import exit_at_interrupt
 from uniphd.training.fault_tolerance.stopping import StopRequested
 
 SCHEDULE: dict[str, Any] = {
@@ -45,9 +46,9 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Signals have their default meaning before and after each test."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
-    for number in STOP_SIGNALS:
-        assert signal.getsignal(number) is signal.SIG_DFL
+    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
 
 def send_in(
@@ -100,6 +101,38 @@ def test_the_signal_before_a_time_limit(
     with pytest.raises(StopRequested) as stopped:
         fit(tmp_path, **SCHEDULE)
     assert stopped.value.code == 128 + number
+
+
+@pytest.mark.parametrize(
+    ("where", "method", "call", "times", "step"),
+    [
+        pytest.param(Recorder, "training_step", 2, 1, 2, id="in a step"),
+        pytest.param(Recorder, "validation_step", 1, 1, 4, id="in a validation"),
+        pytest.param(Recorder, "training_step", 2, 2, None, id="twice"),
+        pytest.param(Trainer, "_run_stage", 1, 1, None, id="before the first step"),
+    ],
+)
+def test_an_interrupt_saves_the_state_and_a_second_one_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    where: type,
+    method: str,
+    call: int,
+    times: int,
+    step: int | None,
+) -> None:
+    send_in(monkeypatch, where, method, call, *[signal.SIGINT] * times)
+    with pytest.raises(SystemExit) as stopped, exit_at_interrupt("uniphd-train"):
+        fit(tmp_path, **SCHEDULE)
+    assert stopped.value.code == 130
+    last = tmp_path / "last.ckpt"
+    assert (torch.load(last, weights_only=True)["global_step"] if last.exists() else None) == step
+    lines = [line for line in capfd.readouterr().err.splitlines() if "Ctrl-C" in line]
+    announced = ["Ctrl-C: stops with its state saved; again, to end at once"]
+    assert lines == (announced if method != "_run_stage" else []) + [
+        "uniphd-train: stopped by Ctrl-C"
+    ]
 
 
 @pytest.fixture

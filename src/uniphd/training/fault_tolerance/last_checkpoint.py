@@ -31,8 +31,9 @@ class LastCheckpoint(Checkpoint):
       is resumed at its end would not validate;
     - at the end of every epoch, if training is counted in epochs, and at the end of training.
 
-    At SIGTERM, SIGUSR1 or SIGUSR2 the step is finished, the state is saved and the process ends,
-    see `StopSignals`. A validation is interrupted and starts again when the run is resumed.
+    At SIGTERM, SIGINT (Ctrl-C), SIGUSR1 or SIGUSR2 the step is finished, the state is saved and the
+    process ends, see `StopSignals`. A validation is interrupted and starts again when the run is
+    resumed.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -145,7 +146,8 @@ class LastCheckpoint(Checkpoint):
     def _follow(self, number: int) -> None:
         """Do what a signal asks for, if there is one; it may end the process."""
         if number:
-            _logger.warning("%s: %s has the state", signal.Signals(number).name, self.path)
+            state = f"{self.path} has the state" if self.path.exists() else "no step is done yet"
+            _logger.warning("%s: %s", signal.Signals(number).name, state)
             self._signals.follow(number)
 
 

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeAlias
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from uniphd.data.resumable import STOP_SIGNALS
+from uniphd.interrupt import say
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
@@ -17,7 +20,7 @@ class StopRequested(SystemExit):
     """Ends the process with 128 + the signal's number, as a shell reports one that it ended.
 
     143 after SIGTERM, 138 after SIGUSR1, 140 after SIGUSR2 on Linux: not finished, so start the
-    command again.
+    command again. 130 after SIGINT (Ctrl-C).
 
     Args:
         number: the signal's.
@@ -30,6 +33,8 @@ class StopRequested(SystemExit):
 
 class StopSignals:
     """Remembers the first signal that asks this process to stop, until it is followed.
+
+    A second Ctrl-C is followed at once.
 
     Signals that are ignored when this object is made stay ignored. What another handler was there
     for, such as submitit's, which sends the job to the queue again, is left to it, but that the
@@ -77,4 +82,8 @@ class StopSignals:
         handler(number, None)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self.received == number:
+                self.follow(number)
+            rank_zero_only(say)("Ctrl-C: stops with its state saved; again, to end at once")
         self.received = self.received or number

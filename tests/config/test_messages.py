@@ -53,6 +53,30 @@ def test_what_is_unknown_is_explained(overrides: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        "/a,b",
+        "~/x",
+        "/a=b",
+        "/a[1]",
+        "/a{b}",
+        "/Fräulein/データ",
+        "/a (1)",
+        "/it's,",
+        'a"b,',
+        "a\\b,c",
+    ],
+)
+def test_a_value_with_signs_is_shown_as_it_is_to_be_written(value: str) -> None:
+    word = f"data.root={value}"
+    with pytest.raises(HydraException) as caught:
+        compose_train(None, word)
+    said = explanation(caught.value, "train", [word])
+    (argument,) = shlex.split(said[said.index("'data.root=") :].partition(" for one value")[0])
+    assert compose_train(None, argument.rstrip(".")).data.root == value
+
+
+@pytest.mark.parametrize(
     ("module", "argument", "said"),
     [
         (train, "optim.rate=1", r"uniphd-train: There is no key optim\.rate;"),

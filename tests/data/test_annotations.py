@@ -265,8 +265,9 @@ def test_skipping_logs_the_number_of_each_kind(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "not valid JSON"),
-        ("\xff\xfe", "not valid JSON"),
+        ("{", "cut off"),
+        ("\xff\xfe{\0", "cut off"),
+        ("{]", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ("[]", "no list 'images'"),
         ('{"images": {}}', "no list 'images'"),

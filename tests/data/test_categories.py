@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -79,6 +80,112 @@ def test_other_keypoints_are_refused_with_the_first_that_differs(
     path = rewritten([{"id": 1, "keypoints": names}], list(COCO17.names))
     with pytest.raises(AnnotationError, match=rf"file\.json has .*{says}"):
         load_annotations(path, "skip")
+
+
+def with_ids(content: dict[str, Any], categories: Any, *ids: Any) -> dict[str, Any]:
+    """The content of a file with other categories, and the ids of categories in turn."""
+    for number, annotation in enumerate(content["annotations"]):
+        annotation["category_id"] = ids[number % len(ids)]
+    return {**content, "categories": categories}
+
+
+@pytest.fixture
+def content(refhuman_folder: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads((refhuman_folder / "RefHuman_val.json").read_text()))
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[Any], Path]:
+    def write(content: Any) -> Path:
+        path = tmp_path / "file.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("categories", "category_id"),
+    [
+        ([{"id": 0, "name": "person"}], 0),
+        ([{"id": 7, "name": " Person "}, {"id": 1, "name": "dog"}], 7),
+        ([{"id": 0, "name": "persons"}, {"id": 1, "name": "person"}], 1),
+        ([{"id": 3}], 3),
+        ([{"id": 1}, {"id": 2, "name": "dog"}], 1),
+        ([{"id": 1, "name": "person"}, {"id": 2, "name": "PERSON"}], 2),
+        (None, 1),
+        (None, 1.0),
+    ],
+)
+def test_the_name_says_which_category_is_that_of_people(
+    categories: Any, category_id: Any, content: dict[str, Any], save: Callable[[Any], Path]
+) -> None:
+    path = save(with_ids(content, categories, category_id))
+    assert len(load_annotations(path).instances) == len(content["annotations"])
+
+
+@pytest.mark.parametrize(
+    ("categories", "category_id", "says"),
+    [
+        ([{"id": 1, "name": "dog"}], 1, "has the categories ['dog'] and no 'person'"),
+        ([{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}], 1, "['dog', 'cat'] and no"),
+        ([{"id": "1", "name": "person"}], 1, "category ids ['1']; give every category an integer"),
+        ([{"id": 1, "name": "person"}, {"id": 1, "name": "dog"}], 1, "category ids [1, 1]"),
+        (
+            [{"id": 0, "name": "person"}, {"id": 1, "name": "person", "keypoints": ["nose"]}],
+            1,
+            "several categories 'person' with different keypoints",
+        ),
+        ([{"id": 0, "name": "person"}], 1, "'category_id' is 1; in this file, a person is 0"),
+        (
+            [{"id": 0, "name": "person"}, {"id": 1, "name": "dog"}],
+            1,
+            "'category_id' is 1, 'dog'; in this file, a person is 0",
+        ),
+        (None, 0, "'category_id' is 0; in this file, a person is 1"),
+        (None, "1", "'category_id' is '1'; in this file"),
+        (None, float("nan"), "'category_id' is nan; in this file"),
+    ],
+)
+def test_other_classes_are_refused_by_name(
+    categories: Any,
+    category_id: Any,
+    says: str,
+    content: dict[str, Any],
+    save: Callable[[Any], Path],
+) -> None:
+    with pytest.raises(AnnotationError, match=re.escape(says)):
+        load_annotations(save(with_ids(content, categories, category_id)))
+
+
+def test_other_classes_can_be_left_out(
+    content: dict[str, Any], save: Callable[[Any], Path]
+) -> None:
+    categories = [{"id": 0, "name": "person"}, {"id": 1, "name": "dog"}]
+    loaded = load_annotations(save(with_ids(content, categories, 0, 1)), "skip")
+    assert [person.image_id for person in loaded.instances] == [100_001]
+    assert [problem.kind for problem in loaded.skipped] == ["not a person"]
+
+
+def test_a_missing_category_is_a_person_where_there_is_nothing_else(
+    content: dict[str, Any], save: Callable[[Any], Path]
+) -> None:
+    for annotation in content["annotations"]:
+        del annotation["category_id"]
+    people = [{"id": 5, "name": "person"}]
+    assert load_annotations(save({**content, "categories": people})).instances
+    path = save({**content, "categories": [*people, {"id": 6, "name": "dog"}]})
+    with pytest.raises(AnnotationError, match=r"is missing, and the file has .*'dog'.*; add it"):
+        load_annotations(path)
+
+
+def test_keypoints_are_found_in_other_spellings(
+    rewritten: Callable[..., Path], people: tuple[ReferredPerson, ...]
+) -> None:
+    names = [name.replace("_", "-" if "left" in name else " ").title() for name in ALPHABETICAL]
+    path = rewritten([{"id": 1, "name": "person", "keypoints": names}], ALPHABETICAL)
+    for person, expected in zip(load_annotations(path).instances, people, strict=True):
+        np.testing.assert_array_equal(person.keypoints, expected.keypoints)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)

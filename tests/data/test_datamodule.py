@@ -13,6 +13,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from PIL import Image
 from torch import Tensor
 
 from uniphd.data.datamodule import RefHumanDataModule
@@ -188,6 +189,54 @@ def test_bad_ones_can_be_skipped_and_are_counted(
     assert sorted(image_ids(data.train_dataloader())) == [1, 3, 4, 7, 8]
     assert "1 x missing caption" in caplog.text
     assert "1 x unusable image" in caplog.text
+
+
+def test_images_that_are_turned_are_counted_and_used(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("train_000.png", "train_001.png"):
+        image = Image.open(folder / "images" / name)
+        exif = image.getexif()
+        exif[0x0112] = 3
+        image.save(folder / "images" / name, exif=exif)
+    data = make()
+    with caplog.at_level(logging.WARNING):
+        data.setup("fit")
+    assert len(data.train_instances) == 8
+    (record,) = caplog.records
+    assert "used as it stands: 2 x EXIF orientation. The first: image id 1, 2" in record.message
+
+
+def test_a_tilde_is_the_home_folder_at_the_start_of_a_path_only(
+    make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.chdir(folder.parent)
+    for name, root in (("refhuman", "~/refhuman"), ("a~b", "a~b"), ("~", "~"), ("~", "~/~")):
+        folder = folder.rename(folder.parent / name)
+        data = make(root=root)
+        data.setup("fit")
+        assert len(data.train_instances) == 8
+    data = make(root="unused", train_file="~/~/RefHuman_train.json", image_folder="~/~/images")
+    assert data.image_folder == folder.parent / "~" / "images"
+    assert make(root="~nobody-of-this-name/x").root == Path("~nobody-of-this-name/x")
+    with pytest.raises(ConfigError, match="The path 2017 is no text"):
+        make(root=2017)
+
+
+def test_images_are_linked_from_folders_that_are_named(make: Make, folder: Path) -> None:
+    elsewhere = (folder / "images").rename(folder.parent / "coco")
+    (folder / "images").mkdir()
+    for path in elsewhere.iterdir():
+        (folder / "images" / path.name).symlink_to(path)
+    with pytest.raises(ImageError, match="is a link out of the image folder"):
+        make().setup("fit")
+    for linked in (str(elsewhere), [folder.parent / "coco"]):
+        data = make(linked_folders=linked)
+        data.setup("fit")
+        assert len(image_ids(data.train_dataloader())) == 8
+    with pytest.raises(ConfigError, match=r"linked_folders has .*nowhere, which is no folder"):
+        make(linked_folders=[folder / "nowhere"])
 
 
 def test_nobody_left_is_an_error(make: Make, folder: Path) -> None:

@@ -123,11 +123,47 @@ def test_annotations_are_for_the_stored_pixels(
     image = ImageFolder(tmp_path)(person)
     assert np.abs(np.subtract(image.getpixel((50, 16)), COLOUR)).max() < 12
     assert max(image.getpixel((14, 16))) < 12
-    assert verify_images([person], tmp_path) == ()
+    problems = verify_images([person], tmp_path)
+    assert [problem.is_warning for problem in problems] == [True] * (orientation in (2, 3, 4))
 
     upright = replace(person, height=64, width=32)
     (problem,) = verify_images([upright], tmp_path)
     assert ("not as EXIF turns them" in problem.message) == (orientation >= 5)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_an_orientation_that_sizes_do_not_decide_is_warned_of(
+    tmp_path: Path, people: tuple[ReferredPerson, ...], name: str, orientation: int
+) -> None:
+    square = Image.new("RGB", (32, 32), COLOUR)
+    exif = square.getexif()
+    exif[0x0112] = orientation
+    square.save(tmp_path / name, exif=exif)
+    shown = [replace(p, file_name=name, height=32, width=32) for p in people[:2]]
+    (problem,) = verify_images(shown, tmp_path)
+    assert problem.is_warning
+    assert problem.image_ids == (1, 2)
+    assert problem.message.startswith(f"image id 1, 2: {tmp_path / name} has the EXIF orientation")
+    assert ("taken for pixels as shown" in problem.message) == name.endswith("tif")
+
+
+@pytest.mark.parametrize("value", [0, 1, 9])
+def test_an_orientation_without_meaning_is_none(
+    tmp_path: Path, people: tuple[ReferredPerson, ...], value: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    Image.new("RGB", (32, 32), COLOUR).save(tmp_path / "a.jpg", exif=exif)
+    person = replace(people[0], file_name="a.jpg", height=32, width=32)
+    assert verify_images([person], tmp_path) == ()
+
+
+def test_exchanged_sides_are_named(tmp_path: Path, people: tuple[ReferredPerson, ...]) -> None:
+    colour().save(tmp_path / "a.png")
+    person = replace(people[0], file_name="a.png", height=30, width=20)
+    (problem,) = verify_images([person], tmp_path)
+    assert problem.message.endswith("says 20 x 30; 'height' and 'width' seem exchanged.")
 
 
 def test_a_wide_strip_is_read(tmp_path: Path) -> None:
@@ -171,6 +207,33 @@ def test_links_do_not_lead_out_of_the_folder(
     assert ImageFolder(inside)(person).size == (30, 20)
     assert ImageFolder(tmp_path / "link")(person).size == (30, 20)
     assert verify_images([person], tmp_path / "link") == ()
+
+
+def test_links_lead_into_the_folders_that_are_named(
+    tmp_path: Path, people: tuple[ReferredPerson, ...]
+) -> None:
+    """Folders and files, relative, in chains, above the folder, and folders that are links."""
+    folder, train, val = (tmp_path / name for name in ("data/images", "coco/train", "coco/val"))
+    for each in (folder, train, val):
+        each.mkdir(parents=True)
+        noise(each / "own.png")
+    (tmp_path / "chain").symlink_to(train)
+    (tmp_path / "also_val").symlink_to(val)
+    (folder / "train").symlink_to(tmp_path / "chain")
+    (folder / "val").symlink_to("../../coco/val")
+    (folder / "file.png").symlink_to(val / "own.png")
+    (folder / "parent").symlink_to("..")
+
+    def person(name: str) -> ReferredPerson:
+        return replace(people[0], file_name=name, height=20, width=30)
+
+    allowed = (train, tmp_path / "also_val")
+    names = ("own.png", "train/own.png", "val/own.png", "file.png", "parent/images/own.png")
+    assert verify_images(map(person, names), folder, linked_folders=allowed) == ()
+    for name in names:
+        assert ImageFolder(folder, allowed)(person(name)).size == (30, 20)
+    (problem,) = verify_images([person("val/own.png")], folder, linked_folders=(train,))
+    assert f"data.linked_folders=['{val}']" in problem.message
 
 
 def truncate(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def explanation(error: HydraException, config_name: str, arguments: Sequence[str
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_choice(error.missing_cfg_file, error.options)
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read; write KEY=VALUE, and 'KEY=\"...\"' around signs."
+        return f"{error.override} cannot be read; write {_quoted(str(error.override))}."
     message = " ".join(str(error).split())
     if match := re.match(r"Could not override '([^'@]+)'\.", message):
         inside = getattr(error.__cause__, "full_key", None) or ""  # of a mapping that was given
@@ -70,8 +71,20 @@ def explanation(error: HydraException, config_name: str, arguments: Sequence[str
         return _unknown_key(key, _compose_choices(config_name, arguments))
     if match := re.match(r"Ambiguous value for argument '([^']+)'", message):
         key = match[1].partition("=")[0]
-        return f"{match[1]} has several values; add -m for a run with each, or write {key}=[...]."
+        return (
+            f"{match[1]} has several values; add -m for a run with each, write {key}=[...] for a "
+            f"list, or {_quoted(match[1])} for one value with commas."
+        )
     return message
+
+
+def _quoted(override: str) -> str:
+    """How a shell and Hydra take a value as it stands, or the form of an override."""
+    key, _, value = override.partition("=")
+    if not value or not re.fullmatch(r"[\w.+@/~-]+", key) or value[0] in "[{\"'":
+        return "KEY=VALUE, and 'KEY=\"...\"' around signs"
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ("\\" + m[2] if m[2] else ""), value)
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _unknown_choice(file: str, options: Sequence[str] | None) -> str:

@@ -6,7 +6,6 @@ under several image ids, each with exactly one annotation and one caption.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from uniphd.data.categories import keypoint_order
+from uniphd.data.categories import Categories, keypoint_order, parse_categories
+from uniphd.data.json_file import read_json
 from uniphd.data.masks import Mask, decode_segmentation
 from uniphd.data.official import select_as_official
 from uniphd.data.problems import OnError, Problem, raise_or_log
@@ -35,7 +35,7 @@ from uniphd.data.validation import (
     parse_scribbles,
     parse_segmentation,
     parse_size,
-    require_person,
+    refuse_crowd,
     shown,
 )
 from uniphd.errors import AnnotationError
@@ -127,19 +127,27 @@ def load_annotations(
         on_error: "raise" stops at a file with problems and lists the first ten of them; "skip"
             leaves the people concerned out, logs how many of each kind, and returns what was found.
         schema: which keypoints the records shall have. Where the file's `categories` names the
-            same ones in another order, they are put into the set's.
+            same ones in another order, they are put into the set's. A category called "person"
+            says which id people have.
         scribble_prompts: the kinds of prompt that are made of the file's scribbles. With none,
             people may lack them.
 
     Raises:
-        AnnotationError: the file is missing, is not JSON, lacks its two lists, has other keypoints
-            or no valid record; with "raise" also when any record has a problem.
+        AnnotationError: the file is missing, is not JSON, lacks its two lists, has other keypoints,
+            no category of people or no valid record; with "raise" also when any record has a
+            problem.
     """
     path = Path(path)
     content = _read(path)
     problems: list[Problem] = []
-    order = keypoint_order(content, schema, str(path))
-    parse = partial(_parse, schema=schema, order=order, scribble_prompts=scribble_prompts)
+    categories = parse_categories(content, str(path))
+    parse = partial(
+        _parse,
+        schema=schema,
+        order=keypoint_order(categories, schema, str(path)),
+        categories=categories,
+        scribble_prompts=scribble_prompts,
+    )
     instances = list(_collect(content, str(path), problems, parse))
     raise_or_log(problems, on_error, AnnotationError, str(path))
     if not instances:
@@ -149,16 +157,7 @@ def load_annotations(
 
 def _read(path: Path) -> _Entry:
     """The JSON object of a file, with its lists `images` and `annotations`."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise AnnotationError(
-            f"{path} does not exist; point data.root to the folder that holds it."
-        ) from None
-    except OSError as error:
-        raise AnnotationError(f"{path} cannot be read ({error.strerror}); check it.") from error
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path} is not valid JSON ({error}); fetch it again.") from error
+    content = read_json(path)
     for name in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise AnnotationError(f"{path} has no list '{name}'; use a RefHuman annotation file.")
@@ -239,13 +238,15 @@ def _parse(
     annotation: _Entry,
     schema: KeypointSchema,
     order: Sequence[int],
+    categories: Categories,
     scribble_prompts: Sequence[str],
 ) -> ReferredPerson:
     """Check every field, and the fields against each other."""
     try:
         size = parse_size(image)
         file_name, caption = parse_file_name(image), parse_caption(image)
-        require_person(annotation)
+        categories.require_person(annotation)
+        refuse_crowd(annotation)
         counts, runs = parse_segmentation(annotation, size)
         return ReferredPerson(
             image_id=image["id"],

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from uniphd.data.annotations import ReferredPerson, load_annotations
 from uniphd.data.images import ImageFolder, verify_images
 from uniphd.data.loaders import LoaderOptions, ReferringDataModule, require_positive
-from uniphd.data.problems import OnError, raise_or_log
+from uniphd.data.paths import at_home, existing_folders
+from uniphd.data.problems import OnError, raise_or_log, unusable_ids
 from uniphd.errors import ConfigError, ImageError
 from uniphd.prompts.sides import count_unknown_sides
 
@@ -28,11 +29,13 @@ class RefHumanDataModule(ReferringDataModule):
     training without validation with `val_file=None`.
 
     Args:
-        root: folder of the annotation files and of the image folder.
+        root: folder of the annotation files and of the image folder. Here and in the other paths, a
+            leading `~` is the home folder.
         train_file: annotations to train on.
         val_file: annotations to validate on, or None for none.
         val_distractors_file: further people of the same images whom nobody refers to, or None.
         image_folder: of the images, inside `root`.
+        linked_folders: folders elsewhere into which links of the image folder may lead.
         limit_people: train on this many people, those with the lowest image ids; None for all.
         limit_val_people: validate on this many people, those with the lowest image ids.
         on_error: "raise" stops before the first step at unusable annotations or images; "skip"
@@ -42,7 +45,8 @@ class RefHumanDataModule(ReferringDataModule):
         loading: the arguments of `ReferringDataModule`.
 
     Raises:
-        ConfigError: a batch size or limit below 1, no or an unknown kind of prompt.
+        ConfigError: a batch size or limit below 1, no or an unknown kind of prompt, or a linked
+            folder that does not exist.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class RefHumanDataModule(ReferringDataModule):
         val_file: str | None = "RefHuman_val.json",
         val_distractors_file: str | None = None,
         image_folder: str = "images",
+        linked_folders: Sequence[str] | str = (),
         limit_people: int | None = None,
         limit_val_people: int | None = None,
         on_error: OnError = "raise",
@@ -60,11 +65,12 @@ class RefHumanDataModule(ReferringDataModule):
     ) -> None:
         super().__init__(**loading)
         require_positive(limit_people=limit_people, limit_val_people=limit_val_people)
-        self.root = Path(root)
+        self.root = at_home(root)
         self.train_file = train_file
         self.val_file = val_file
         self.val_distractors_file = val_distractors_file
-        self.image_folder = self.root / image_folder
+        self.image_folder = self.root / at_home(image_folder)
+        self.linked_folders = existing_folders(linked_folders)
         self.limit_people = limit_people
         self.limit_val_people = limit_val_people
         self.on_error: OnError = on_error
@@ -73,7 +79,7 @@ class RefHumanDataModule(ReferringDataModule):
     @property
     def read(self) -> ImageFolder:
         """Reads the image of a record from the image folder."""
-        return ImageFolder(self.image_folder)
+        return ImageFolder(self.image_folder, self.linked_folders)
 
     @property
     def validates(self) -> bool:
@@ -101,7 +107,7 @@ class RefHumanDataModule(ReferringDataModule):
             )
             if self.val_distractors_file is not None:
                 others = load_annotations(
-                    self.root / self.val_distractors_file, self.on_error, self.schema, ()
+                    self.root / at_home(self.val_distractors_file), self.on_error, self.schema, ()
                 )
                 self.val_distractors = others.instances
 
@@ -109,14 +115,14 @@ class RefHumanDataModule(ReferringDataModule):
         self, purpose: str, file: str, limit: int | None, scribble_prompts: Sequence[str]
     ) -> tuple[ReferredPerson, ...]:
         """The valid instances of a file, at most `limit` of them, with usable images."""
-        path = self.root / file
+        path = self.root / at_home(file)
         read = load_annotations(path, self.on_error, self.schema, scribble_prompts)
         instances = read.instances[:limit]
         if self.verify_files:
             workers = min(8, os.cpu_count() or 1)
-            problems = verify_images(instances, self.image_folder, workers)
+            problems = verify_images(instances, self.image_folder, workers, self.linked_folders)
             raise_or_log(problems, self.on_error, ImageError, str(self.image_folder))
-            unusable = {image_id for problem in problems for image_id in problem.image_ids}
+            unusable = unusable_ids(problems)
             instances = tuple(person for person in instances if person.image_id not in unusable)
         if not instances:
             raise ImageError(f"{path} has no person with a usable image; correct the files.")

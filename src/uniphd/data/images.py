@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +25,8 @@ _DRAFT_SCALE = 8  # libjpeg's smallest: the whole stream is parsed and few pixel
 # starts another program (EPS), others unpack without limit, and most of its advisories are theirs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
-_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)  # EXIF: images that lie on their side
+_ORIENTATION = 0x0112  # of EXIF: 1 is as stored, 2 to 4 have its size, 5 to 8 lie on their side
+_TURNED, _SIDEWAYS = range(2, 9), range(5, 9)
 
 
 class ReadImage(Protocol):
@@ -40,10 +42,12 @@ class ImageFolder:
 
     Args:
         folder: where the instances' `file_name` starts.
+        linked_folders: see `image_path`.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, linked_folders: Sequence[Path] = ()) -> None:
         self.folder = Path(folder)
+        self.linked_folders = tuple(linked_folders)
 
     def __call__(self, person: ReferredPerson) -> Image.Image:
         """Read the image of a record.
@@ -52,28 +56,35 @@ class ImageFolder:
             ImageError: see `read_image`; or a link leads out of the folder.
         """
         try:
-            return read_image(image_path(self.folder, person.file_name), person.size)
+            path = image_path(self.folder, person.file_name, self.linked_folders)
+            return read_image(path, person.size)
         except ImageError as error:
             raise ImageError(f"image id {person.image_id}: {error}") from error
 
 
-def image_path(folder: Path, file_name: str) -> Path:
+def image_path(folder: Path, file_name: str, linked_folders: Sequence[Path] = ()) -> Path:
     """The place of an image, which is inside of the folder, wherever links lead.
 
     The folder itself may be a link.
 
+    Args:
+        folder: of the images.
+        file_name: path inside of the folder.
+        linked_folders: further folders into which links may lead, such as COCO's own.
+
     Raises:
-        ImageError: a link inside of the folder leads out of it.
+        ImageError: a link inside of the folder leads out of all of them.
     """
     path = folder / file_name
     try:
-        inside = path.resolve().is_relative_to(folder.resolve())
+        target = path.resolve()
+        inside = any(target.is_relative_to(each.resolve()) for each in (folder, *linked_folders))
     except (OSError, RuntimeError) as error:  # links in a circle
         raise ImageError(f"{path} cannot be reached ({error}); replace the image.") from error
     if not inside:
         raise ImageError(
-            f"{path} is a link out of the image folder; put the image there, or name the "
-            "folder that holds it as data.image_folder."
+            f"{path} is a link out of the image folder, to {target}; if that is meant, name the "
+            f"folder there, such as data.linked_folders=['{target.parent}']."
         )
     return path
 
@@ -119,42 +130,72 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def verify_images(
-    people: Iterable[ReferredPerson], folder: Path, workers: int = 8
+    people: Iterable[ReferredPerson],
+    folder: Path,
+    workers: int = 8,
+    linked_folders: Sequence[Path] = (),
 ) -> tuple[Problem, ...]:
     """Check that every image exists, has the annotated size and decodes to its end.
 
-    Each file is read once, JPEGs at an eighth of their size.
+    Each file is read once, JPEGs at an eighth of their size. An image that viewers turn or mirror
+    to the same size is warned of: nothing says whether it was annotated as stored or as shown.
 
     Args:
         people: instances whose images to check.
         folder: the image folder.
         workers: threads.
+        linked_folders: see `image_path`.
 
     Returns:
-        One problem per bad image, with the image ids that use it.
+        One problem per bad or doubtful image, with the image ids that use it.
     """
     image_ids: dict[tuple[str, Size], list[int]] = defaultdict(list)
     for person in people:
         image_ids[person.file_name, person.size].append(person.image_id)
     with ThreadPoolExecutor(workers) as pool:
-        flaws = pool.map(lambda key: _flaw(folder, *key), image_ids)
+        flaws = pool.map(lambda key: _flaw(folder, *key, linked_folders), image_ids)
         return tuple(
-            Problem("unusable image", f"image id {', '.join(map(str, ids))}: {flaw}", tuple(ids))
+            replace(
+                flaw,
+                message=f"image id {', '.join(map(str, ids))}: {flaw.message}",
+                image_ids=tuple(ids),
+            )
             for ids, flaw in zip(image_ids.values(), flaws, strict=True)
             if flaw is not None
         )
 
 
-def _flaw(folder: Path, file_name: str, size: Size) -> str | None:
+def _flaw(
+    folder: Path, file_name: str, size: Size, linked_folders: Sequence[Path]
+) -> Problem | None:
     """What is wrong with one image, or None."""
     try:
-        with _opened(image_path(folder, file_name), size) as image:
+        with _opened(image_path(folder, file_name, linked_folders), size) as image:
             _require_range(image)
+            orientation, is_tiff = _orientation(image), image.format == "TIFF"
             image.draft(None, (image.width // _DRAFT_SCALE, image.height // _DRAFT_SCALE))
             image.load()
     except ImageError as error:
-        return str(error)
-    return None
+        return Problem("unusable image", str(error))
+    same_size = orientation not in _SIDEWAYS or size[0] == size[1]
+    if orientation not in _TURNED or not same_size:
+        return None
+    read, other = ("shown", "stored") if is_tiff else ("stored", "shown")  # Pillow turns TIFFs
+    message = (
+        f"{folder / file_name} has the EXIF orientation {orientation}, by which viewers turn or "
+        f"mirror it, and its annotations are taken for pixels as {read}; if they are pixels as "
+        f"{other}, store it so and without that tag."
+    )
+    return Problem("EXIF orientation", message, is_warning=True)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none that can be read."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow's readers of damaged tags raise nearly anything
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _require_range(image: Image.Image) -> None:
@@ -194,8 +235,11 @@ def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
 def _size_message(path: Path, image: Image.Image, size: Size) -> str:
     """What to do about an image of another size than its annotation has."""
     found, stated = f"{image.width} x {image.height}", f"{size[1]} x {size[0]}"
-    turned = image.size == size and image.getexif().get(_ORIENTATION) in _SIDEWAYS
     advice = "fetch the original image"
-    if turned:
-        advice = "annotate its pixels as they are stored, not as EXIF turns them, or store them so"
+    if image.size == size:  # (width, height) beside (height, width)
+        advice = "'height' and 'width' seem exchanged"
+        if _orientation(image) in _SIDEWAYS:
+            advice = "annotate its pixels as stored, not as EXIF turns them, or store them so"
+            if image.format == "TIFF":  # which Pillow has turned
+                advice = "remove its EXIF orientation"
     return f"{path} has {found} pixels and its annotation says {stated}; {advice}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -24,12 +24,14 @@ class Problem:
     Attributes:
         kind: a short name to count by, such as "empty mask".
         message: the sentence; it names the file, the ids, the field and what to do.
-        image_ids: the image ids that cannot be used because of it.
+        image_ids: the image ids that it is about.
+        is_warning: whether it may be right, and they are used as they stand.
     """
 
     kind: str
     message: str
     image_ids: tuple[int, ...] = ()
+    is_warning: bool = False
 
     def __str__(self) -> str:
         return self.message
@@ -39,6 +41,8 @@ def raise_or_log(
     problems: Sequence[Problem], on_error: OnError, error: type[UniPHDError], where: str
 ) -> None:
     """Raise one `error` that lists the problems, or log how many of each kind are skipped.
+
+    Warnings are logged either way: how many of each kind, and the first.
 
     Args:
         problems: what was found; with none, nothing happens.
@@ -52,13 +56,27 @@ def raise_or_log(
     """
     if on_error not in get_args(OnError):
         raise ConfigError(f"on_error is {on_error!r}; set it to 'raise' or 'skip'.")
-    if not problems:
+    doubtful = [problem for problem in problems if problem.is_warning]
+    if doubtful:
+        _logger.warning(
+            "%s: used as it stands: %s. The first: %s", where, _counts(doubtful), doubtful[0]
+        )
+    wrong = [problem for problem in problems if not problem.is_warning]
+    if not wrong:
         return
     if on_error == "raise":
-        raise error(*_listing(problems, where))
+        raise error(*_listing(wrong, where))
+    _logger.warning("%s: skipped what has a problem: %s", where, _counts(wrong))
+
+
+def unusable_ids(problems: Iterable[Problem]) -> set[int]:
+    """The image ids that cannot be used."""
+    return {i for problem in problems if not problem.is_warning for i in problem.image_ids}
+
+
+def _counts(problems: Iterable[Problem]) -> str:
     counts = Counter(problem.kind for problem in problems)
-    kinds = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
-    _logger.warning("%s: skipped what has a problem: %s", where, kinds)
+    return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
 
 
 def _listing(problems: Sequence[Problem], where: str) -> list[str]:

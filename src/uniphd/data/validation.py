@@ -106,13 +106,8 @@ def parse_other_captions(image: Mapping[str, Any], caption: str) -> tuple[str, .
     return tuple(text for text in dict.fromkeys(captions) if text.strip() and text != caption)
 
 
-def require_person(annotation: Mapping[str, Any]) -> None:
-    """Refuse crowds and other categories."""
-    if annotation.get("category_id", 1) != 1:
-        raise FieldError(
-            "not a person",
-            f"'category_id' is {shown(annotation['category_id'])}; RefHuman has people only, 1",
-        )
+def refuse_crowd(annotation: Mapping[str, Any]) -> None:
+    """Refuse the mask of several people."""
     if annotation.get("iscrowd", 0) != 0:
         raise FieldError(
             "crowd", f"'iscrowd' is {shown(annotation['iscrowd'])}; annotate a single person"

@@ -153,7 +153,7 @@ def verify_images(
     for person in people:
         image_ids[person.file_name, person.size].append(person.image_id)
     with ThreadPoolExecutor(workers) as pool:
-        flaws = pool.map(lambda key: _flaw(folder, *key, linked_folders), image_ids)
+        flaws = pool.map(lambda key: _flaw(folder, key[0], key[1], linked_folders), image_ids)
         return tuple(
             replace(
                 flaw,

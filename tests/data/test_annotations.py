@@ -72,7 +72,7 @@ PER_RECORD: list[tuple[str, Change, str]] = [
     ("wrong file_name", image(file_name="a\ud800.jpg"), "which is no text"),
     ("wrong caption", image(caption="a \udc80 man"), "which is no text"),
     ("wrong caption", image(caption=["word"] * 10**5), "'caption' is ['word', 'word', "),
-    ("wrong captions", image(captions=["a \ud800"]), "give a list of sentences"),
+    ("wrong captions", image(captions=["a \ud800"]), "give a list of texts"),
     ("missing bbox", remove("annotations", "bbox"), "'bbox' is missing"),
     ("wrong bbox", annotation(bbox="1 2 3 4"), "not a list of numbers"),
     ("wrong bbox", annotation(bbox=[1, 2, 3]), "3 numbers and needs 4"),

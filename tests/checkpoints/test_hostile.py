@@ -23,6 +23,7 @@ from tests.composition import TINY, compose_eval, compose_train
 from uniphd.checkpoints.convert import convert
 from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, save_folder
 from uniphd.checkpoints.reading import portable_config, read_checkpoint
+from uniphd.checkpoints.safety import require_fit
 from uniphd.cli.evaluate import evaluate
 from uniphd.config.compose import build_network
 from uniphd.errors import CheckpointError, ConfigError, UniPHDError
@@ -278,17 +279,38 @@ def test_where_a_language_model_is_from_may_be_said(folder: Path) -> None:
     uniphd.load_model(folder)
 
 
+def text_config(model: dict[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = model["prompt_encoder"]["text_encoder"]["config"]
+    return config
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda model: model["encoder"].update(num_layers=10**9), "more than 1000"),
-        (lambda model: model["backbone"]["options"].update(depths=[10**6] * 4), "more than 1000"),
-        (lambda model: model["mask_head"].update(hidden_dim=2**20), "do not fit"),
-        (lambda model: model["decoder"].update(hidden_dim=2**62), "cannot be built"),
+        (lambda model: model["encoder"].update(num_layers=10**9), "more than 1048576"),
+        (lambda model: model["encoder"].update(num_layers=10**6), "much larger network"),
+        (lambda model: model["backbone"]["options"].update(depths=[10**6] * 4), "larger network"),
+        (lambda model: model["mask_head"].update(hidden_dim=2**20), "larger network"),
+        (lambda model: model["mask_head"].update(hidden_dim=96), "do not fit"),
+        (lambda model: model["decoder"].update(hidden_dim=2**62), "more than 1048576"),
         (lambda model: model["decoder"].update(hidden_dim=-4), "cannot be built"),
         (lambda model: model["decoder"].update(num_heads=0), "cannot be built"),
         (lambda model: model["decoder"].update(hidden_dim="wide"), "model.decoder: "),
-        (lambda model: model.update(neck=None), "cannot be built|do not fit"),
+        (lambda model: model["query_selection"].update(num_queries=10**4), "more than 1000 "),
+        (lambda model: model.update(neck=None), "NoneType at 'neck' instead of a ChannelMapper"),
+        (lambda model: model.update(decoder=model["encoder"]), "at 'decoder'|cannot be built"),
+        (lambda model: text_config(model).update(num_labels=4 * 10**8), "more than 1048576"),
+        (lambda model: text_config(model).update(num_hidden_layers=10**6), "larger network"),
+        (lambda model: text_config(model).update(hidden_size=10**6), "larger network|cannot be"),
+        (lambda model: text_config(model).update(intermediate_size=10**6), "larger network"),
+        (lambda model: text_config(model).update(vocab_size=10**6), "larger network"),
+        (lambda model: text_config(model).update(max_position_embeddings=10**6), "larger network"),
+        (lambda model: text_config(model).update(type_vocab_size=10**6), "larger network"),
+        (
+            lambda model: text_config(model).update(parts=[{"deep": [5, 10**7]}]),
+            "more than 1048576",
+        ),
+        (lambda model: text_config(model).update(num_hidden_layers=5e7), "cannot be built"),
     ],
 )
 def test_senseless_sizes_are_refused_before_memory_is_taken(
@@ -297,6 +319,179 @@ def test_senseless_sizes_are_refused_before_memory_is_taken(
     edit(folder, lambda content: change(content["model"]))
     with pytest.raises(UniPHDError, match=says):
         uniphd.load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "gpt2", "n_layer": 10**6},
+        {"model_type": "gpt2", "n_positions": 10**6, "n_embd": 12},
+        {"model_type": "gpt_neo", "max_position_embeddings": 10**6, "hidden_size": 16},
+        {"model_type": "distilbert", "n_layers": 10**6},
+        {
+            "model_type": "distilbert",
+            "sinusoidal_pos_embds": True,
+            "max_position_embeddings": 10**6,
+        },
+        {"model_type": "t5", "num_layers": 10**6},
+        {"model_type": "t5", "d_ff": 10**6},
+        {"model_type": "albert", "num_hidden_groups": 10**6},
+        {"model_type": "xlm", "n_layers": 10**6},
+        {"model_type": "marian", "max_position_embeddings": 10**6},
+        {"model_type": "roberta", "num_hidden_layers": 10**6, "id2label": {}},
+    ],
+)
+def test_however_a_language_model_calls_its_sizes(folder: Path, config: dict[str, Any]) -> None:
+    def replace(content: dict[str, Any]) -> None:
+        content["model"]["prompt_encoder"]["text_encoder"]["config"] = config
+
+    edit(folder, replace)
+    with pytest.raises(UniPHDError, match=r"much larger network|do not fit"):
+        uniphd.load_model(folder)
+
+
+def test_frequencies_are_no_counts(folder: Path) -> None:
+    edit(folder, lambda content: text_config(content["model"]).update(rope_theta=10**7))
+    uniphd.load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        {"_target_": "uniphd.models.backbone.Backbone", "name": "resnet18", "pretrained": True},
+        {"_target_": "uniphd.models.text_encoder.TextEncoder", "name": "somebody/something"},
+        {"_target_": "uniphd.models.tokenizer.zlib", "name": "x"},
+        {"_target_": "uniphd.models.tokenizer.HashTokenizer", "vocab_size": "many"},
+        {"_target_": "uniphd.models.tokenizer.HashTokenizer", "vocab_size": {"_target_": "x"}},
+        {"_target_": "uniphd.models.tokenizer.HashTokenizer", "max_length": 10**9},
+        {"_target_": "uniphd.models.tokenizer.HashTokenizer", "surprise": 1},
+        {"_target_": "uniphd.models.tokenizer.HuggingFaceTokenizer", "name": ["a"]},
+        {"_target_": "uniphd.models.tokenizer.HuggingFaceTokenizer", "trust_remote_code": True},
+    ],
+)
+def test_a_tokenizer_is_one_of_ours_and_plain(folder: Path, tokenizer: dict[str, Any]) -> None:
+    edit(folder, lambda content: content.update(tokenizer=tokenizer))
+    with pytest.raises(CheckpointError, match=r"config\.json .* its 'tokenizer'"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b'"max_size": ', b'"max_size": NaN, "max_size": ', "twice"),
+        (b'"num_layers": 1', b'"num_layers": Infinity', "a number is inf"),
+        (b'"dropout": 0.0', b'"dropout": 1e999', "a number is inf"),
+        (b'"dropout": 0.0', b'"dropout": ' + b"1" * 5000, "is not a model configuration"),
+        (b'"format"', b'"format": "uniphd-model-1", "format"', "it has 'format' twice"),
+        (b"{", b"\xef\xbb\xbf{", "BOM"),
+        (b'"coco"', '"cocö"'.encode("latin-1"), "utf-8"),
+        (b'"coco"', b'["coco"]', "cannot be built"),
+        (b'"coco"', b'"\\ud800"', "keypoints is"),
+        (b'"model": {', b'"model": {"x": [' + b"[]," * 10**5 + b"1],", "more than 100,000 values"),
+        (b'"model": {', b'"model": {"x": ' + b" " * 5 * 10**6 + b"1,", "larger than 4 MiB"),
+    ],
+)
+def test_files_that_are_nearly_json(folder: Path, old: bytes, new: bytes, says: str) -> None:
+    path = folder / "config.json"
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(UniPHDError, match=says) as caught:
+        uniphd.load_model(folder)
+    assert str(caught.value).isprintable()
+
+
+def test_few_values_that_stand_for_many(folder: Path, tmp_path: Path) -> None:
+    run, many = run_content(folder), [0]
+    for _ in range(40):
+        many = [many, many]  # type: ignore[list-item]
+    run[CONFIG_KEY]["model"]["x"] = many
+    torch.save(run, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match="more than 100,000 values"):
+        uniphd.load_model(tmp_path / "last.ckpt")
+
+
+def header(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the header of a safetensors file."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8 : 8 + length])
+    change(entries)
+    made = json.dumps(entries).encode()
+    path.write_bytes(len(made).to_bytes(8, "little") + made + content[8 + length :])
+
+
+def first(entries: dict[str, Any]) -> dict[str, Any]:
+    return next(value for name, value in entries.items() if value.get("dtype") == "F32")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entries: first(entries).update(data_offsets=[0, 2**40]),
+        lambda entries: first(entries).update(shape=[2**40]),
+        lambda entries: first(entries).update(shape=[-1]),
+        lambda entries: first(entries).update(dtype="I32"),
+        lambda entries: first(entries).update(dtype="F8_E8M0"),
+        lambda entries: first(entries).update(dtype="F4"),
+        lambda entries: first(entries).update(dtype="X"),
+        lambda entries: entries.update(
+            {f"empty{n}": {**first(entries), "shape": [0]} for n in "ab"}
+        ),
+        lambda entries: entries.update(more=first(entries)),
+        lambda entries: entries.popitem(),
+        lambda entries: entries.update(__metadata__={"format": {"x": 1}}),
+    ],
+)
+def test_headers_of_safetensors(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    header(folder / "model.safetensors", change)
+    with pytest.raises(CheckpointError, match=r"not a safetensors file|do not fit"):
+        uniphd.load_model(folder)
+
+
+def test_a_header_that_is_longer_than_its_file(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        uniphd.load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda value: value.long(), r"1 entry of another kind .*int64 instead of torch.float32"),
+        (lambda value: value.to(torch.float8_e4m3fn), "of another kind"),
+        (lambda value: value.to(torch.complex64), "of another kind"),
+        (lambda value: value.double().fill_(1e300), "NaN or infinite"),
+        (lambda value: value.clone().fill_(float("nan")), "NaN or infinite"),
+        (lambda value: value.clone().fill_(float("inf")), "NaN or infinite"),
+    ],
+)
+def test_weights_of_other_kinds(
+    folder: Path, change: Callable[[torch.Tensor], torch.Tensor], says: str
+) -> None:
+    config, weights = read_checkpoint(folder)
+    name = next(iter(weights))
+    save_folder(folder, config, {**weights, name: change(weights[name])})
+    with pytest.raises(CheckpointError, match=says):
+        uniphd.load_model(folder)
+
+
+def test_one_tensor_in_place_of_many() -> None:
+    one = torch.ones(1000)
+    require_fit({"a": one, "b": one, "c": one}, {"a": one, "b": one, "c": one}, "tied")
+    many = {str(number): one for number in range(9)}
+    with pytest.raises(CheckpointError, match="many of them are the same elements"):
+        require_fit(many, many, "The weights do not fit")
+
+
+def test_values_that_float16_cannot_hold(folder: Path, tmp_path: Path) -> None:
+    run = run_content(folder)
+    next(iter(run["state_dict"].values())).fill_(1e6)
+    torch.save(run, tmp_path / "last.ckpt")
+    assert convert(tmp_path / "last.ckpt", tmp_path / "whole").kind == "run"
+    with pytest.raises(CheckpointError, match="convert without --half"):
+        convert(tmp_path / "last.ckpt", tmp_path / "out", half=True)
 
 
 def test_a_configuration_of_one_part_is_no_model(folder: Path) -> None:

@@ -19,11 +19,10 @@ from uniphd.checkpoints.folder import (
 )
 from uniphd.checkpoints.official import official_config, to_uniphd
 from uniphd.checkpoints.pickled import read_pickle_safely
-from uniphd.checkpoints.safety import build_from_checkpoint, require_fit
+from uniphd.checkpoints.safety import build_from_checkpoint, expected_weights, require_fit
 from uniphd.checkpoints.swin import swin_options, to_timm_swin
 from uniphd.errors import CheckpointError
 from uniphd.models.backbone import Backbone
-from uniphd.models.build import build_model
 
 BACKBONE_FILE = "backbone.safetensors"
 _MISFIT = "The checkpoint does not fit the network"
@@ -77,13 +76,13 @@ def convert(
         config, weights = read_run(content, source)
         build_from_checkpoint(config.model, weights, source)
         if half:
-            weights = {name: _to_half(value) for name, value in weights.items()}
+            weights = _to_half(weights)
         save_folder(out, config, weights)
         return Conversion("run", len(weights), (), out)
     state, others = _network(content, source)
     try:
         if _OFFICIAL_MARK in state:
-            done = _convert_official(state, _num_queries(content), out, tokenizer)
+            done = _convert_official(state, _num_queries(content), source, out, tokenizer)
         else:
             done = _convert_swin(state, out)
     except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
@@ -93,8 +92,17 @@ def convert(
     return replace(done, skipped=(*done.skipped, *others))
 
 
-def _to_half(value: Tensor) -> Tensor:
-    return value.half() if value.is_floating_point() else value
+def _to_half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    half = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+    if large := [name for name, value in half.items() if not bool(value.isfinite().all())]:
+        raise CheckpointError(
+            f"{_names(large)} has values beyond 65504, which float16 cannot hold; convert without "
+            "--half."
+        )
+    return half
 
 
 def _network(content: Mapping[str, Any], source: Path) -> tuple[dict[str, Tensor], list[str]]:
@@ -107,9 +115,9 @@ def _network(content: Mapping[str, Any], source: Path) -> tuple[dict[str, Tensor
         CheckpointError: there is no network that is known, or more than one.
     """
     state = {
-        str(key).replace(_COMPILED, ""): value
+        key.replace(_COMPILED, ""): value
         for key, value in _unwrapped(content).items()
-        if isinstance(value, Tensor)
+        if isinstance(key, str) and isinstance(value, Tensor)
     }
     for mark in (_OFFICIAL_MARK, _SWIN_MARK):
         prefixes = [key.removesuffix(mark) for key in state if f".{key}".endswith(f".{mark}")]
@@ -129,7 +137,7 @@ def _network(content: Mapping[str, Any], source: Path) -> tuple[dict[str, Tensor
     )
 
 
-def _unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
+def _unwrapped(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The innermost of the usual wrappers."""
     for _ in range(_MOST_WRAPPERS):
         inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
@@ -153,16 +161,14 @@ def _num_queries(content: Mapping[str, Any]) -> int:
 
 
 def _convert_official(
-    state: Mapping[str, Tensor], num_queries: int, out: Path, tokenizer: str
+    state: Mapping[str, Tensor], num_queries: int, source: Path, out: Path, tokenizer: str
 ) -> Conversion:
     try:
         config = official_config(state, num_queries)
     except KeyError as error:
         raise CheckpointError(f"The official checkpoint lacks the entry {error}.") from error
     weights, skipped, unknown = _rename(state, to_uniphd)
-    with torch.device("meta"):
-        expected = build_model(config).state_dict()
-    require_fit(weights, expected, _MISFIT, unknown)
+    require_fit(weights, expected_weights(config, state, source), _MISFIT, unknown)
     tokenizer_config = {
         "_target_": "uniphd.models.tokenizer.HuggingFaceTokenizer",
         "name": tokenizer,

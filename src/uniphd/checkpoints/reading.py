@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, read_folder, read_run
 from uniphd.checkpoints.pickled import read_pickle_safely
-from uniphd.checkpoints.safety import build_from_checkpoint, require_finite
+from uniphd.checkpoints.safety import build_from_checkpoint, require_finite, same_kind
 from uniphd.errors import CheckpointError
 from uniphd.models.uniphd import UniPHD
 
@@ -61,7 +61,9 @@ def start_from(network: UniPHD, path: str) -> None:
     fitting = {
         name: value
         for name, value in weights.items()
-        if name in current and current[name].shape == value.shape
+        if name in current
+        and current[name].shape == value.shape
+        and same_kind(value, current[name])
     }
     if not fitting:
         raise CheckpointError(

@@ -2,7 +2,8 @@
 
 `uniphd.models.build` constructs classes of this package and no others. Two of those hand arguments
 on to libraries that can download files or code, which no checkpoint of ours asks for: the weights
-are in the checkpoint. And a network is as large as its configuration says, whatever its file holds.
+are in the checkpoint. And a network is as large as its configuration says: it is built without
+memory first, and compared with what the file holds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from uniphd.errors import CheckpointError, UniPHDError
+from uniphd.checkpoints.budget import Budget
+from uniphd.checkpoints.parts import require_parts
+from uniphd.errors import CheckpointError, ConfigError, UniPHDError
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 
@@ -28,9 +31,14 @@ _PLAIN_NAME = re.compile(r"[\w.|-]*")
 # What transformers' models that hold another model look up, be it by a name without an owner.
 _HOLDING = re.compile(r"\w*(pretrained|backbone|trust_remote_code)\w*|architecture")
 _ADDRESS = re.compile(r"[/\\:]")
-# What constructors count up to, module by module.
-_COUNTING = re.compile(r"\w*(layers|levels|depths?|blocks|stages)")
-_MOST = 1_000
+# No honest setting is larger, be it a vocabulary; constructors count up to some of them.
+# Frequencies are no counts.
+_LARGEST = 1 << 20
+_FREQUENCY = re.compile(r"\w*theta")
+# Memory of every image grows with its square.
+_MOST_QUERIES = 1_000
+_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_ALIASES = 4  # how often weights may be the same elements, by tied embeddings and the like
 
 
 def build_from_checkpoint(
@@ -48,14 +56,31 @@ def build_from_checkpoint(
             be built, or the weights are not of this network.
         ConfigError: a class is not one of ours or does not take its arguments.
     """
-    try:
-        _require_own(config, source)
-    except RecursionError as error:
-        raise CheckpointError(f"The configuration of {source} is nested too deeply.") from error
-    with torch.device("meta"):  # takes no memory, whatever the sizes
-        expected = _build(config, source).state_dict()
+    expected = expected_weights(config, weights, source)
     require_fit(weights, expected, f"The weights of {source} do not fit its configuration")
     return _build(config, source)
+
+
+def expected_weights(
+    config: Mapping[str, Any], weights: Mapping[str, Tensor], source: object
+) -> dict[str, Tensor]:
+    """The weights, without memory, of the network that a checkpoint describes.
+
+    Args:
+        config: constructor tree, of plain values.
+        weights: of the checkpoint, from which it is known how large the network may be.
+        source: the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: the configuration asks for a file, a download or unreasonable sizes, cannot
+            be built, or is of a much larger network.
+        ConfigError: a class is not one of ours or does not take its arguments.
+    """
+    _require_own(config, source)
+    with Budget(weights, source), torch.device("meta"):  # takes no memory, whatever the sizes
+        network = _build(config, source)
+        require_parts(network, f"The configuration of {source}")
+        return network.state_dict()
 
 
 def require_fit(
@@ -87,20 +112,46 @@ def require_fit(
                 if weights[key].shape != expected[key].shape
             ],
         ),
+        _listing(
+            "of another kind",
+            [
+                f"{key} {weights[key].dtype} instead of {expected[key].dtype}"
+                for key in sorted(weights.keys() & expected.keys())
+                if not same_kind(weights[key], expected[key])
+            ],
+        ),
     ]
     if any(problems):
         found = "; ".join(problem for problem in problems if problem)
         raise CheckpointError(f"{summary}: {found}.")
+    stored = {
+        value.untyped_storage().data_ptr(): value.untyped_storage() for value in weights.values()
+    }
+    if sum(value.nbytes for value in weights.values()) > _ALIASES * sum(
+        storage.nbytes() for storage in stored.values()
+    ):
+        raise CheckpointError(f"{summary}: many of them are the same elements.")
     require_finite(weights, summary)
+
+
+def same_kind(weight: Tensor, expected: Tensor) -> bool:
+    """Whether a weight can become another without a loss: floats floats, integers integers."""
+    if expected.is_floating_point():
+        return weight.dtype in _FLOATS
+    return not (weight.is_floating_point() or weight.is_complex())
 
 
 def require_finite(weights: Mapping[str, Tensor], summary: str) -> None:
     """Refuse weights that are no numbers, of a training that diverged.
 
     Raises:
-        CheckpointError: a value is NaN or infinite.
+        CheckpointError: a value is NaN or infinite, or becomes so as a number of four bytes.
     """
-    names = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    names = [
+        name
+        for name, value in weights.items()
+        if not bool((value.float() if value.dtype is torch.double else value).isfinite().all())
+    ]
     if names:
         found = _listing("with NaN or infinite values", names)
         raise CheckpointError(f"{summary}: {found}; use a checkpoint from before they appeared.")
@@ -109,6 +160,8 @@ def require_finite(weights: Mapping[str, Tensor], summary: str) -> None:
 def _build(config: Mapping[str, Any], source: object) -> UniPHD:
     try:
         network = build_model(config)
+    except ConfigError as error:
+        raise ConfigError(f"The configuration of {source} cannot be built: {error}") from error
     except UniPHDError:
         raise
     except Exception as error:  # a constructor fails at senseless arguments in any way
@@ -133,12 +186,17 @@ def _require_own(config: Mapping[str, Any], source: object) -> None:
             named = _NAMING.fullmatch(str(key)) and value is not None
             if loads or (named and not _PLAIN_NAME.fullmatch(str(value))):
                 raise CheckpointError(_refusal(source, key, value))
-            most = max((abs(n) for n in _values(value) if isinstance(n, int)), default=0)
-            if _COUNTING.fullmatch(str(key)) and most > _MOST:
-                raise CheckpointError(
-                    f"The configuration of {source} has '{key}': {value!r:.80}; more than {_MOST} "
-                    "are refused."
-                )
+            _require_small(key, value, source)
+
+
+def _require_small(key: Any, value: Any, source: object) -> None:
+    most = _MOST_QUERIES if key == "num_queries" else _LARGEST
+    largest = max((abs(n) for n in _values(value) if isinstance(n, int)), default=0)
+    if largest > most and not _FREQUENCY.fullmatch(str(key)):
+        raise CheckpointError(
+            f"The configuration of {source} has '{key}': {value!r:.80}; more than {most} is "
+            "refused."
+        )
 
 
 def _require_described(text_encoder: Mapping[Any, Any], source: object) -> None:

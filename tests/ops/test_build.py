@@ -229,6 +229,49 @@ def test_folders_left_by_killed_builds_go(cache: Path, compiled: list[str]) -> N
     assert [path.name for path in cache.glob(".build-*")] == [".build-young"]
 
 
+@pytest.mark.usefixtures("compiled", "not_loaded")
+@pytest.mark.parametrize("level", [0, 1, 2], ids=["library", "folder", "cache"])
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_what_others_may_change_is_not_loaded(cache: Path, level: int, mode: int) -> None:
+    library = build("cpu")
+    path = [library, library.parent, cache][level]
+    path.chmod(mode)
+    with pytest.raises(NativeOpsError, match=rf"{path.name} may be changed by others .* set UNIP"):
+        backend.load_native("cpu")
+    assert backend.resolve_backend("cpu", required=False) == "reference"
+
+
+@pytest.mark.usefixtures("compiled", "not_loaded")
+def test_what_another_user_has_made_is_not_loaded(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = build("cpu")
+    if os.geteuid() == 0:
+        os.chown(library, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(NativeOpsError, match=r"belongs to another user .* set UNIPHD_CACHE"):
+        backend.load_native("cpu")
+
+
+@pytest.mark.usefixtures("compiled")
+def test_nothing_is_built_into_a_folder_that_others_may_change(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    cache.chmod(0o777)
+    with pytest.raises(NativeOpsError, match="may be changed by others"):
+        build("cpu")
+    assert not list(cache.iterdir())
+
+
+def test_a_new_cache_is_the_users_own(cache: Path, compiled: list[str]) -> None:
+    before = os.umask(0o002)
+    try:
+        builder._make_cache(cache)
+    finally:
+        os.umask(before)
+    assert cache.stat().st_mode & 0o777 == 0o755
+
+
 # The lock.
 
 

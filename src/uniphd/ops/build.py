@@ -28,9 +28,11 @@ from filelock import FileLock, Timeout
 from uniphd.ops.errors import NativeOpsError
 from uniphd.ops.plan import BuildPlan, find_cached, make_plan
 from uniphd.ops.toolchain import CudaToolkit, check_cxx, find_cuda
+from uniphd.ops.trust import require_own
 
 TIMEOUT_SECONDS = 900.0
 _ABANDONED_SECONDS = 24 * 3600.0
+_ONLY_OWN = 0o755  # only the owner may write
 
 
 def build(
@@ -44,11 +46,11 @@ def build(
         timeout: seconds to wait for another process that compiles, and again to compile.
 
     Raises:
-        NativeOpsError: The library cannot be built here; the reason is one line, and the message
-            ends with the compiler's last lines.
+        NativeOpsError: The library cannot be built here, or another user has made it; the reason is
+            one line, and the message ends with the compiler's last lines.
     """
     plan = make_plan(device, archs)
-    found = find_cached(plan)
+    found = _find_own(plan)
     if found is not None:
         return found
     try:
@@ -57,12 +59,20 @@ def build(
         raise NativeOpsError(f"the cache {plan.folder.parent} cannot be used: {error}") from error
 
 
+def _find_own(plan: BuildPlan) -> Path | None:
+    """A library in the cache that serves the plan and that nobody else can have put there."""
+    found = find_cached(plan)
+    if found is not None:
+        require_own(found, found.parent, found.parent.parent)
+    return found
+
+
 def _build_once(plan: BuildPlan, timeout: float) -> Path:
     """Compiles under the lock, unless another process has done so in the meantime."""
     started = time.time()
     _make_cache(plan.folder.parent)
     with _lock(plan.folder.with_name(f"{plan.folder.name}.lock"), timeout):
-        found = find_cached(plan)
+        found = _find_own(plan)
         if found is not None:
             return found
         _raise_failure_since(started, plan)
@@ -75,13 +85,14 @@ def _build_once(plan: BuildPlan, timeout: float) -> Path:
 
 def _make_cache(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=_ONLY_OWN, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise NativeOpsError(
             f"the cache {folder} is not writable ({error.strerror}): set UNIPHD_CACHE to a folder"
         ) from error
+    require_own(folder)
     for left in folder.glob(".build-*"):  # of a process that was killed
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
@@ -131,7 +142,8 @@ def _compile(plan: BuildPlan, timeout: float) -> Path:
         (scratch / "build.json").write_text(json.dumps(record), encoding="utf-8")
         for made in scratch.glob("*.o"):
             made.unlink()
-        scratch.chmod(0o755)
+        for made in (scratch, plan.library(scratch)):
+            made.chmod(_ONLY_OWN)
         with contextlib.suppress(OSError):  # it exists: another process was first
             scratch.rename(plan.folder)
     finally:

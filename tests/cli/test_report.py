@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
@@ -297,3 +298,39 @@ def test_many_runs_have_a_legend_that_fits(tmp_path: Path) -> None:
     box, page = legend.get_window_extent(), figure.bbox
     assert page.y0 <= box.y0
     assert box.y1 <= page.y1
+
+
+def test_numbers_that_cannot_be_compared_are_marked_with_one_footnote(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    limited = {"trainer": {"limit_val_batches": 2}}
+    whole = {"trainer": {"limit_val_batches": 1.0}, "data": {"limit_val_people": None}}
+    ends = {"a": "finished", "e": None, "f": "TrainingError: Step 3 is not finite: all of them"}
+    for name, config in (("a", whole), ("b", limited), ("c", limited), ("d", {}), ("e", {})):
+        write_run(runs / name, {1: metrics("text", 0.5)}, **config)
+    write_run(runs / "f", {1: metrics("text", 0.5)})
+    for name, end in ends.items():
+        (runs / name / "run.json").write_text(json.dumps({"end": end}))
+    hydra = OmegaConf.load(runs / "d" / ".hydra" / "hydra.yaml")
+    hydra.hydra.runtime.choices.debug = "smoke"
+    OmegaConf.save(hydra, runs / "d" / ".hydra" / "hydra.yaml")
+    markdown, rows = run_report(tmp_path / "out", runs)
+    assert [row[0] for row in markdown[1:]] == ["a", "b †", "c †", "d †", "e †", "f †"]
+    assert [row["caveat"] for row in rows] == [
+        "",
+        "trainer.limit_val_batches=2",
+        "trainer.limit_val_batches=2",
+        "debug=smoke",
+        "not finished",
+        "ended early (TrainingError: Step 3 is not finite: all…)",
+    ]
+    notes = [line for line in (tmp_path / "out" / "report.md").read_text().splitlines() if line]
+    assert notes[-1].startswith(
+        "† Not to be compared with other numbers: trainer.limit_val_batches=2 (b, c); "
+        "debug=smoke (d); not finished (e); ended early"
+    )
+    assert sum("†" in line and "|" not in line for line in notes) == 1
+
+
+def test_where_every_run_counts_there_is_no_footnote(tmp_path: Path) -> None:
+    run_report(tmp_path / "out", write_run(tmp_path / "run", {1: metrics("text", 0.5)}))
+    assert "†" not in (tmp_path / "out" / "report.md").read_text()

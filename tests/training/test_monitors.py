@@ -114,7 +114,7 @@ def test_an_undefined_metric_is_refused_at_the_first_validation(
     key = "optimized_metric" if watcher == "sweep" else "monitor"
     sentence = (
         rf"^{ALONE}, which {name[watcher]} follows, is undefined: the validation has nobody to "
-        rf"measure it on \(share of masks .*\); give {key}=val/mean/mIoU\.$"
+        rf"measure it on \(it is of images with two .*\); give {key}=val/mean/mIoU\.$"
     )
     metric = ALONE if watcher == "sweep" else None
     with pytest.raises(ConfigError, match=sentence):

@@ -13,6 +13,7 @@ from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 import uniphd
+from uniphd.errors import TrainingError
 from uniphd.training.callbacks.run_record import RUN_KEY, RunRecord, describe_run, git_state
 
 
@@ -85,6 +86,26 @@ def test_a_run_and_its_checkpoint_hold_the_same_record(tmp_path: Path) -> None:
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     written = json.loads((tmp_path / "run" / "run.json").read_text())
     stored = torch.load(tmp_path / "a.ckpt", weights_only=True)[RUN_KEY]
+    assert written.pop("end") == "finished"
     assert stored == written
     assert written["config"] == {"optim": {"lr": 0.1}, "rules": [1, None]}
     assert written["devices"] == {"names": [written["versions"]["processor"]], "processes": 1}
+
+
+def test_the_record_says_how_a_run_ended(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    seen = []
+
+    class Stopped(Line):
+        def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+            seen.append(json.loads(path.read_text())["end"])
+            raise TrainingError("Step 0 is not finite.")
+
+    trainer = Trainer(
+        accelerator="cpu", max_steps=1, callbacks=[RunRecord(tmp_path, {})], logger=False,
+        enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(TrainingError):
+        trainer.fit(Stopped(), DataLoader(TensorDataset(torch.ones(1, 1))))
+    assert seen == [None]
+    assert json.loads(path.read_text())["end"] == "TrainingError: Step 0 is not finite."

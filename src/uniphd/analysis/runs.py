@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import defaultdict
@@ -19,6 +20,8 @@ from uniphd.metrics.direction import better
 
 _CONFIG = ".hydra/config.yaml"
 _METRICS = "csv/metrics.csv"
+_NO_DEBUG = ("none", "profiler")  # choices of the group debug that change no number
+_FINISHED = "finished"
 _LONGEST = 40  # characters of a setting that is a dictionary
 
 
@@ -45,6 +48,8 @@ class Run:
         choices: the file chosen in every configuration group.
         overrides: keys that its command line gave; of groups, the group's name.
         validations: by ascending step, at least one.
+        end: "finished" or what ended it, as `run.json` says; "" of a run that was killed or still
+            runs; None where nothing is known.
     """
 
     folder: Path
@@ -52,6 +57,23 @@ class Run:
     choices: dict[str, str]
     overrides: dict[str, str]
     validations: tuple[Validation, ...]
+    end: str | None = None
+
+    @property
+    def caveat(self) -> str:
+        """Why its metrics are not to be compared with those of other runs; "" where they are."""
+        found = []
+        if (debug := self.choices.get("debug", _NO_DEBUG[0])) not in _NO_DEBUG:
+            found.append(f"debug={debug}")
+        limit = OmegaConf.select(self.config, "trainer.limit_val_batches")
+        if limit is not None and not (isinstance(limit, float) and limit >= 1.0):
+            found.append(f"trainer.limit_val_batches={limit}")
+        people = OmegaConf.select(self.config, "data.limit_val_people")
+        if people is not None:
+            found.append(f"data.limit_val_people={people}")
+        if self.end is not None and self.end != _FINISHED:
+            found.append(f"ended early ({_shortened(self.end)})" if self.end else "not finished")
+        return ", ".join(found)
 
     @property
     def monitor(self) -> str:
@@ -125,6 +147,7 @@ def read_run(folder: Path) -> Run:
         {key: str(value) for key, value in (choices or {}).items() if value is not None},
         {key: value for key, _, value in pairs if not key.startswith("hydra")},
         validations,
+        _read_end(folder / "run.json"),
     )
 
 
@@ -143,6 +166,15 @@ def _load_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         reason = type(error).__name__
         raise RunError(f"{path} cannot be read ({reason}); leave the run out.") from error
+
+
+def _read_end(path: Path) -> str | None:
+    """How a run ended; "" where it has not, None where nothing is known."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(record["end"] or "") if isinstance(record, dict) and "end" in record else None
 
 
 def _read_validations(path: Path) -> tuple[Validation, ...]:

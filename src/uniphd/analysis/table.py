@@ -17,6 +17,7 @@ from uniphd.analysis.runs import Run
 from uniphd.prompts import KINDS
 
 MAIN_METRICS = ("pose_AP", "PCKh@0.5", "oIoU", "mIoU", "mask_AP", "referring_acc")
+_MARK = " †"  # of a run with a caveat
 _MEAN = "mean"  # over the kinds
 _MAX_SETTINGS = 6  # beside the metrics
 _BOOKKEEPING = frozenset(  # groups and keys of the configuration that decide about no number
@@ -40,6 +41,7 @@ class Row:
         last_step: of the last validation; None for published numbers.
         best_step: of the best validation; None for published numbers.
         metrics: fractions by "<prompt kind>/<metric>".
+        caveat: why they are not to be compared with others; "" where they are.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Row:
     last_step: int | None
     best_step: int | None
     metrics: dict[str, float]
+    caveat: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,12 @@ def to_markdown(table: Table) -> str:
     ]
     for row in table.rows:
         name = row.name if row.last_step is not None else f"{row.name} – {row.source}"
+        name += _MARK if row.caveat else ""
         steps = ["" if step is None else str(step) for step in (row.last_step, row.best_step)]
         settings = [row.settings.get(key, "") for key in beside]
         lines.append(_line([name, *settings, *steps, *(_cell(table, row, k) for k in table.kinds)]))
+    if any(row.caveat for row in table.rows):
+        lines += ["", _footnote(table)]
     if len(beside) < len(table.settings):
         lines += ["", *_settings_lines(table)]
     return "\n".join(lines) + "\n"
@@ -151,12 +157,13 @@ def to_csv(table: Table) -> str:
     names = [f"{kind}/{metric}" for kind in table.kinds for metric in table.metrics]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["run", "source", *table.settings, "last_step", "best_step", *names])
+    writer.writerow(["run", "source", "caveat", *table.settings, "last_step", "best_step", *names])
     for row in table.rows:
         settings = [row.settings.get(key, "") for key in table.settings]
         values = [row.metrics.get(name, math.nan) for name in names]
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
-        writer.writerow([row.name, row.source, *settings, row.last_step, row.best_step, *cells])
+        steps = [row.last_step, row.best_step]
+        writer.writerow([row.name, row.source, row.caveat, *settings, *steps, *cells])
     return file.getvalue()
 
 
@@ -172,7 +179,8 @@ def _given_settings(runs: Sequence[Run]) -> list[str]:
 def _measured_row(run: Run, name: str, settings: Sequence[str], moment: Moment) -> Row:
     validation = run.best if moment == "best" else run.last
     values = {key: run.setting(key) for key in settings}
-    return Row(name, "measured", values, run.last.step, run.best.step, validation.metrics)
+    steps = (run.last.step, run.best.step)
+    return Row(name, "measured", values, *steps, validation.metrics, run.caveat)
 
 
 def _validated_kinds(run: Run) -> int:
@@ -183,6 +191,16 @@ def _kinds_in_order(found: set[str]) -> list[str]:
     """Prompt kinds in their usual order, then others by name, then the mean."""
     usual = list(KINDS)
     return sorted(found, key=lambda kind: (kind == _MEAN, (*usual, kind).index(kind), kind))
+
+
+def _footnote(table: Table) -> str:
+    """Why the numbers of some runs are not to be compared, each reason once."""
+    names: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.caveat:
+            names.setdefault(row.caveat, []).append(row.name)
+    reasons = (f"{reason} ({', '.join(runs)})" for reason, runs in names.items())
+    return _plain(f"{_MARK.strip()} Not to be compared with other numbers: {'; '.join(reasons)}.")
 
 
 def _settings_lines(table: Table) -> list[str]:

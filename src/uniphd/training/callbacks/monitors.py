@@ -12,6 +12,8 @@ from uniphd.metrics.direction import DIRECTED, METRICS_PREFIX, better
 from uniphd.metrics.evaluator import METRICS
 
 _POSES = ("pose_", "PCKh", "mean_OKS")
+_OF_SEVERAL = ("pick", "referring_acc", "swap")
+_COMPANY = "it is of images with two or more annotated people"
 _USUAL = ("pose_AP", "mIoU")  # defined wherever somebody has keypoints, or a mask
 
 
@@ -79,8 +81,9 @@ def _undefined(watcher: str, name: str, values: Mapping[str, float], limit: floa
     near = next((other for other in logged if math.isfinite(values.get(other, math.nan))), None)
     limited = "" if limit == 1.0 else f", or none among those of trainer.limit_val_batches={limit}"
     key = watcher if watcher == "optimized_metric" else "monitor"
+    needed = _COMPANY if metric.removeprefix(_POSES[0]) in _OF_SEVERAL else METRICS.get(metric, "")
     return (
         f"{name}, which {watcher} follows, is undefined: the validation has nobody to measure it "
-        f"on{limited} ({METRICS.get(metric, metric)})"
+        f"on{limited} ({needed})"
         + (f"; give {key}={near}." if near else "; no metric of these people is defined.")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -15,11 +16,15 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from uniphd.errors import StorageError
 from uniphd.ops.info import versions
 from uniphd.training.fault_tolerance.files import replacing
 
 RUN_KEY = "uniphd_run"
 """Where a training checkpoint holds the contents of `run.json`."""
+
+END, FINISHED = "end", "finished"
+"""Where `run.json` says how the run ended, and what of one that is complete."""
 
 _CLONE = Path(__file__).resolve().parents[4]  # where the package is used from a clone
 _LIBRARIES = ("torchvision", "lightning", "timm", "transformers", "numpy")
@@ -27,6 +32,9 @@ _LIBRARIES = ("torchvision", "lightning", "timm", "transformers", "numpy")
 
 class RunRecord(Callback):
     """Writes `run.json` before the first step, and the same into every checkpoint.
+
+    How the run ended is added to the file at its end: `FINISHED`, or a sentence; null before, and
+    for ever where the process was killed.
 
     Loggers that have a place for it, such as W&B, get the configuration.
 
@@ -41,6 +49,7 @@ class RunRecord(Callback):
     def __init__(self, folder: str | Path, config: Mapping[str, Any]) -> None:
         self.path = Path(folder) / "run.json"
         self.record = describe_run(config)
+        self._began = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the devices, which the trainer chose, write the file, and tell the loggers."""
@@ -48,18 +57,35 @@ class RunRecord(Callback):
             "names": _device_names(trainer, self.record["versions"]["processor"]),
             "processes": trainer.world_size,
         }
-        if trainer.is_global_zero:
-            text = json.dumps(self.record, indent=2, ensure_ascii=False)
-            with replacing(self.path) as file:
-                file.write(f"{text}\n".encode())
+        self._began = True
+        self._write(trainer, None)
         for logger in trainer.loggers:
             logger.log_hyperparams(self.record["config"])
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write that the training is complete."""
+        self._write(trainer, FINISHED)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Write why it is not; what went wrong is said elsewhere, even on a full disk."""
+        if self._began:
+            with contextlib.suppress(StorageError):
+                self._write(trainer, f"{type(exception).__name__}: {exception}")
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Store the record; plain values, which `weights_only` loading accepts."""
         checkpoint[RUN_KEY] = self.record
+
+    def _write(self, trainer: Trainer, end: str | None) -> None:
+        """Replace the file, with what is known about the run's end."""
+        if trainer.is_global_zero:
+            text = json.dumps({**self.record, END: end}, indent=2, ensure_ascii=False)
+            with replacing(self.path) as file:
+                file.write(f"{text}\n".encode())
 
 
 def _device_names(trainer: Trainer, processor: str) -> list[str]:

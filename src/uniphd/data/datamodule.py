@@ -19,6 +19,8 @@ from uniphd.prompts.sides import count_unknown_sides
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+_SHOWN = 5  # words in a warning
+
 _logger = logging.getLogger(__name__)
 
 
@@ -100,7 +102,8 @@ class RefHumanDataModule(ReferringDataModule):
             self.train_instances = self._load(
                 "training", self.train_file, self.limit_people, self.prompt_sampler.scribble_kinds
             )
-            _warn_of_unknown_sides(self.train_instances)
+            if getattr(self.train_transform, "flip_probability", 1) > 0:
+                _warn_of_unknown_sides(self.train_instances, self.train_file)
         if self.val_file is not None and not self.val_instances:
             self.val_instances = self._load(
                 "validating", self.val_file, self.limit_val_people, self.val_scribble_prompts
@@ -135,15 +138,17 @@ class RefHumanDataModule(ReferringDataModule):
         return instances
 
 
-def _warn_of_unknown_sides(people: Sequence[ReferredPerson]) -> None:
+def _warn_of_unknown_sides(people: Sequence[ReferredPerson], file: str) -> None:
     """Say which words may name a side and stay as they are where an image is mirrored."""
     captions = (text for person in people for text in (person.caption, *person.other_captions))
-    words = count_unknown_sides(captions)
+    words = count_unknown_sides(captions).most_common()
     if words:
-        most = ", ".join(f"{count} x {word!r:.40}" for word, count in words.most_common(5))
+        shown = ", ".join(f"{count} x {word:.40}" for word, count in words[:_SHOWN])
+        rest = f" and {len(words) - _SHOWN} other words" if len(words) > _SHOWN else ""
         _logger.warning(
-            "captions have %d words that may mean left or right (%s); a mirrored image keeps them: "
+            "%s: a mirrored image keeps words of its captions that may mean left or right (%s%s); "
             "write left and right, or train with augment=none",
-            words.total(),
-            most,
+            file,
+            shown,
+            rest,
         )

@@ -46,9 +46,14 @@ class EvaluationTransform:
         size: wanted shorter side, pixels.
         max_size: limit of the longer side, pixels.
 
+    Attributes:
+        flip_probability: 0; nothing is mirrored.
+
     Raises:
         ConfigError: a number is below 1.
     """
+
+    flip_probability = 0.0
 
     def __init__(self, size: int = 640, max_size: int = 640) -> None:
         if min(size, max_size) < 1:

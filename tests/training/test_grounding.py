@@ -305,7 +305,7 @@ def test_a_fusion_without_logits_is_refused() -> None:
         grounded(network(), 1)
     data = with_captions(batch(*PROMPTS), (0,))
     with pytest.raises(ConfigError, match="PromptFusion does not do; use model=uniphd_plus"):
-        network().fuse(*data.inputs, captions=data.extra_captions)
+        network()(*data.inputs, captions=data.extra_captions)
 
 
 def test_text_grounding_learns_which_half_is_meant() -> None:
@@ -321,12 +321,14 @@ def test_text_grounding_learns_which_half_is_meant() -> None:
     criterion = grounded(model, 1).criterion
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(30):
-        fused = model.fuse(images, data.padding_mask, data.sizes, data.prompts)
+        encoded = model.encode(images, data.padding_mask)
+        fused = model.fuse(encoded, data.sizes, data.prompts)
         result = criterion.warm_up(model.read_tokens(fused), targets, model, 4)
         optimizer.zero_grad()
         result.total.backward()
         optimizer.step()
-    fused = model.eval().fuse(images, data.padding_mask, data.sizes, data.prompts)
+    encoded = model.eval().encode(images, data.padding_mask)
+    fused = model.fuse(encoded, data.sizes, data.prompts)
     answer = fused.grounding.logits[:, :64].view(4, 8, 8) > 0  # stride 8
     right = (answer == meant[:, ::8, ::8]).float().mean((1, 2))
     assert right.min() > 0.9

@@ -1,7 +1,7 @@
 """Typed values inside the network, and its predictions.
 
-Shapes: B prompts, each with its image, S tokens over the L levels, Q queries, C channels, K
-keypoints. Coordinates are fractions of the image.
+Shapes: P images, B prompts, each with its image, S tokens over the L levels, Q queries, C channels,
+K keypoints. Coordinates are fractions of the image.
 """
 
 from __future__ import annotations
@@ -133,6 +133,39 @@ class TokenPredictions:
     grounding: GroundingPrediction | None
     heatmaps: HeatmapPrediction | None
     canvas: Size
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """P images as far as they do not depend on a prompt.
+
+    Attributes:
+        tokens: (P, S, C) tokens of all levels.
+        positions: (P, S, C) their position encoding.
+        padding: (P, S) bool, True on padding.
+        valid_ratios: (P, L, 2) share of every level's (width, height) that is image.
+        shapes: (h, w) of the levels.
+        stride4: (P, C4, h4, w4) backbone map.
+        stride8: (P, C8, h8, w8) backbone map.
+        stride16: (P, C16, h16, w16) backbone map, which spatial prompts are read from.
+        stride16_positions: (P, C, h16, w16) its position encoding.
+        canvas: (height, width) of the padded canvas in pixels.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    padding: Tensor
+    valid_ratios: Tensor
+    shapes: tuple[Size, ...]
+    stride4: Tensor
+    stride8: Tensor
+    stride16: Tensor
+    stride16_positions: Tensor
+    canvas: Size
+
+    def __len__(self) -> int:
+        """P."""
+        return len(self.tokens)
 
 
 @dataclass(frozen=True)

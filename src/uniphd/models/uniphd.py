@@ -26,6 +26,7 @@ from uniphd.models.layers import select_rows
 from uniphd.models.levels import flatten_levels, resize_padding, unflatten_levels, valid_ratio
 from uniphd.models.mask_head import MaskHead, sum_levels
 from uniphd.models.outputs import (
+    EncodedImages,
     FusedFeatures,
     GroundingPrediction,
     MaskFeatures,
@@ -122,7 +123,40 @@ class UniPHD(nn.Module):
             PromptError: prompts, sizes and images do not belong together.
             ConfigError: there are captions, and the fusion gives no grounding logits.
         """
-        fused = self.fuse(images, padding_mask, sizes, prompts, image_index, captions)
+        encoded = self.encode(images, padding_mask)
+        return self.predict(encoded, sizes, prompts, image_index, captions)
+
+    def encode(self, images: Tensor, padding_mask: Tensor) -> EncodedImages:
+        """The first part of `forward`: what does not depend on the prompt."""
+        images, padding_mask = self.backbone.prepare(images, padding_mask)
+        stride4, stride8, stride16, stride32 = self.backbone(images)
+        levels = self.neck([stride8, stride16, stride32])
+        shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
+        paddings = [resize_padding(padding_mask, shape) for shape in shapes]
+        maps = [sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings]
+        return EncodedImages(
+            tokens=flatten_levels(levels),
+            positions=flatten_levels(maps),
+            padding=torch.cat([level.flatten(1) for level in paddings], dim=1),
+            valid_ratios=torch.stack([valid_ratio(level) for level in paddings], dim=1),
+            shapes=shapes,
+            stride4=stride4,
+            stride8=stride8,
+            stride16=stride16,
+            stride16_positions=maps[1],
+            canvas=(images.shape[-2], images.shape[-1]),
+        )
+
+    def predict(
+        self,
+        encoded: EncodedImages,
+        sizes: tuple[Size, ...],
+        prompts: PromptBatch,
+        image_index: Sequence[int] | None = None,
+        captions: Captions | None = None,
+    ) -> Predictions:
+        """The second part of `forward`, which may be asked again; its arguments and errors."""
+        fused = self.fuse(encoded, sizes, prompts, image_index, captions)
         memory = self.encoder(
             fused.tokens, fused.positions, fused.shapes, fused.padding, fused.valid_ratios
         )
@@ -161,50 +195,42 @@ class UniPHD(nn.Module):
 
     def fuse(
         self,
-        images: Tensor,
-        padding_mask: Tensor,
+        encoded: EncodedImages,
         sizes: tuple[Size, ...],
         prompts: PromptBatch,
         image_index: Sequence[int] | None = None,
         captions: Captions | None = None,
     ) -> FusedFeatures:
-        """The first half of `forward`, up to the encoder; arguments and errors are the same."""
-        rows = _image_rows(image_index, len(images), len(prompts), len(sizes), images.device)
-        images, padding_mask = self.backbone.prepare(images, padding_mask)
-        canvas = (images.shape[-2], images.shape[-1])
-        stride4, stride8, stride16, stride32 = self.backbone(images)
-        levels = self.neck([stride8, stride16, stride32])
-        shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
-        paddings = [resize_padding(padding_mask, shape) for shape in shapes]
-        maps = [sine_position_2d(padding, levels[0].shape[1] // 2) for padding in paddings]
-
-        tokens, places = flatten_levels(levels), flatten_levels(maps)
-        visual, positions = select_rows(tokens, rows), select_rows(places, rows)
-        padding = torch.cat([level.flatten(1) for level in paddings], dim=1)
-        padding = select_rows(padding, rows)
-        valid_ratios = torch.stack([valid_ratio(level) for level in paddings], dim=1)
+        """The first half of `predict`, up to the encoder; arguments and errors are the same."""
+        device = encoded.tokens.device
+        rows = _image_rows(image_index, len(encoded), len(prompts), len(sizes), device)
+        visual, positions = select_rows(encoded.tokens, rows), select_rows(encoded.positions, rows)
+        padding = select_rows(encoded.padding, rows)
         prompt = self.prompt_encoder(
-            prompts, select_rows(stride16, rows), select_rows(maps[1], rows), canvas
+            prompts,
+            select_rows(encoded.stride16, rows),
+            select_rows(encoded.stride16_positions, rows),
+            encoded.canvas,
         )
         fused = self.fusion(visual, positions, prompt, prompts)
         grounding = None
         if fused.grounding_logits is not None:
-            every = torch.arange(len(prompts), device=images.device)
-            grounding = GroundingPrediction(fused.grounding_logits, padding, every, shapes)
+            every = torch.arange(len(prompts), device=device)
+            grounding = GroundingPrediction(fused.grounding_logits, padding, every, encoded.shapes)
         if captions is not None:
-            grounding = self._ground(captions, grounding, tokens, places, rows)
+            grounding = self._ground(captions, grounding, encoded, rows)
         return FusedFeatures(
             tokens=fused.tokens,
             positions=positions,
             padding=padding,
-            valid_ratios=select_rows(valid_ratios, rows),
-            shapes=shapes,
+            valid_ratios=select_rows(encoded.valid_ratios, rows),
+            shapes=encoded.shapes,
             global_embedding=prompt.global_embedding,
-            stride8=select_rows(stride8, rows),
-            stride4=select_rows(stride4, rows),
+            stride8=select_rows(encoded.stride8, rows),
+            stride4=select_rows(encoded.stride4, rows),
             sizes=sizes,
             grounding=grounding,
-            canvas=canvas,
+            canvas=encoded.canvas,
         )
 
     def read_tokens(self, fused: FusedFeatures) -> TokenPredictions:
@@ -218,20 +244,19 @@ class UniPHD(nn.Module):
         self,
         captions: Captions,
         prompts: GroundingPrediction | None,
-        tokens: Tensor,
-        positions: Tensor,
+        encoded: EncodedImages,
         rows: Tensor | None,
     ) -> GroundingPrediction:
-        """The captions' logits behind those of the prompts; tokens and positions are (P, S, C)."""
+        """The captions' logits behind those of the prompts."""
         if prompts is None or not isinstance(self.fusion, ProductFusion):
             raise ConfigError(
                 f"Captions beside the prompts are grounded, which {type(self.fusion).__name__} "
                 "does not do; use model=uniphd_plus or data.num_extra_captions=0."
             )
-        prompt_rows = torch.tensor(captions.rows).to(tokens.device, non_blocking=True)
-        encoded = self.prompt_encoder.encode_text(captions.prompts)
+        prompt_rows = torch.tensor(captions.rows).to(encoded.tokens.device, non_blocking=True)
+        texts = self.prompt_encoder.encode_text(captions.prompts)
         image_index = prompt_rows if rows is None else rows[prompt_rows]
-        logits = self.fusion.ground(tokens, positions, encoded, image_index)
+        logits = self.fusion.ground(encoded.tokens, encoded.positions, texts, image_index)
         return replace(
             prompts,
             logits=torch.cat([prompts.logits, logits]),

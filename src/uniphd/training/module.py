@@ -135,7 +135,10 @@ class RefHumanModule(LightningModule):
         supervision = (batch.targets, self.model, people, *indices)
         result: CriterionResult
         if self.criterion.warms_up(self.global_step):
-            fused = self.model.fuse(*batch.inputs, captions=batch.extra_captions)
+            encoded = self.model.encode(batch.images, batch.padding_mask)
+            fused = self.model.fuse(
+                encoded, batch.sizes, batch.prompts, batch.image_index, batch.extra_captions
+            )
             result = self.criterion.warm_up(self.model.read_tokens(fused), *supervision)
         else:
             predictions = self.model(*batch.inputs, captions=batch.extra_captions)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from uniphd.checkpoints.reading import load_model
+    from uniphd.inference.predictor import EncodedImage, Predictor
+    from uniphd.inference.result import Instance
     from uniphd.keypoints import COCO17, KeypointSchema
     from uniphd.prompts import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt, TextPrompt
     from uniphd.structures import Instances
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
 __all__ = [
     "COCO17",
     "BoxPrompt",
+    "EncodedImage",
+    "Instance",
     "Instances",
     "KeypointSchema",
     "MaskPrompt",
     "PointPrompt",
+    "Predictor",
     "ScribblePrompt",
     "TextPrompt",
     "__version__",
@@ -32,6 +37,8 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "uniphd.checkpoints.reading": ["load_model"],
+    "uniphd.inference.predictor": ["EncodedImage", "Predictor"],
+    "uniphd.inference.result": ["Instance"],
     "uniphd.keypoints": ["COCO17", "KeypointSchema"],
     "uniphd.prompts": ["BoxPrompt", "MaskPrompt", "PointPrompt", "ScribblePrompt", "TextPrompt"],
     "uniphd.structures": ["Instances"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from uniphd.data.dataset import PersonSample, Sample
 from uniphd.errors import PromptError
@@ -38,12 +39,8 @@ class Collate:
         sizes = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
         for person, row in zip(people, image_index, strict=True):
             _check_prompt(person, sizes[row])
-        height, width = canvas_size([max(sides) for sides in zip(*sizes, strict=True)])
-        images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
-        padding_mask = torch.ones(len(samples), height, width, dtype=torch.bool)
-        for row, (h, w) in enumerate(sizes):
-            images[row, :, :h, :w] = samples[row].image
-            padding_mask[row, :h, :w] = False
+        images, padding_mask = pad_images([sample.image for sample in samples])
+        canvas = (images.shape[-2], images.shape[-1])
         return Batch(
             images=images,
             padding_mask=padding_mask,
@@ -51,7 +48,7 @@ class Collate:
             sizes=tuple(sizes[row] for row in image_index),
             original_sizes=tuple(samples[row].original_size for row in image_index),
             prompts=batch_prompts([person.prompt for person in people], self.tokenize),
-            packed_targets=pack_targets([person.target for person in people], (height, width)),
+            packed_targets=pack_targets([person.target for person in people], canvas),
             image_ids=tuple(person.image_id for person in people),
             extra_captions=self._extra_captions(people),
             person_ids=tuple(person.person_id for person in people),
@@ -61,6 +58,21 @@ class Collate:
         texts = [TextPrompt(text) for person in people for text in person.extra_captions]
         rows = [row for row, person in enumerate(people) for _ in person.extra_captions]
         return Captions(TextPrompt.collate(texts, self.tokenize), tuple(rows)) if rows else None
+
+
+def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Images (3, h, w) uint8 top left in one canvas (P, 3, H, W), and its padding mask (P, H, W).
+
+    The canvas is as high and wide as the largest, see `canvas_size`.
+    """
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    height, width = canvas_size([max(sides) for sides in zip(*sizes, strict=True)])
+    padded = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
+    padding_mask = torch.ones(len(images), height, width, dtype=torch.bool)
+    for row, (h, w) in enumerate(sizes):
+        padded[row, :, :h, :w] = images[row]
+        padding_mask[row, :h, :w] = False
+    return padded, padding_mask
 
 
 def canvas_size(size: Sequence[int]) -> Size:

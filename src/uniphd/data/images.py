@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -206,30 +206,61 @@ def _require_range(image: Image.Image) -> None:
 @contextmanager
 def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
     """An opened image of the right size; whatever goes wrong inside becomes an ImageError."""
-    try:
-        if path.exists() and not path.is_file():
-            raise ImageError(f"{path} cannot be read (it is no file); add the image.")
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
+    with explain_decoding(str(path)):
+        require_file(path)
+        with open_image(path) as image:
             if size is not None and image.size != (size[1], size[0]):
                 raise ImageError(_size_message(path, image, size))
             yield image
+
+
+def require_file(path: Path) -> None:
+    """Raise ImageError for a folder, a device and the like."""
+    if path.exists() and not path.is_file():
+        raise ImageError(f"{path} cannot be read (it is no file); add the image.")
+
+
+def open_image(file: Path | BinaryIO) -> Image.Image:
+    """An image of one of the usual formats, not yet decoded; see `explain_decoding` for errors."""
+    image = Image.open(file, formats=_FORMATS)
+    try:
+        require_pixels(image.width, image.height)
+    except Image.DecompressionBombError:
+        image.close()
+        raise
+    return image
+
+
+def require_pixels(width: int, height: int) -> None:
+    """Raise Pillow's DecompressionBombError for an image of more than 178 million pixels."""
+    if width * height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+
+
+@contextmanager
+def explain_decoding(name: str) -> Iterator[None]:
+    """Whatever goes wrong with an image inside becomes an ImageError.
+
+    Args:
+        name: of the image, in the message.
+    """
+    try:
+        yield
     except ImageError:
         raise
     except FileNotFoundError:
-        raise ImageError(f"{path} does not exist; add the image.") from None
+        raise ImageError(f"{name} does not exist; add the image.") from None
     except Image.DecompressionBombError:
         raise ImageError(
-            f"{path} has more than 178 million pixels; scale the image down."
+            f"{name} has more than 178 million pixels; scale the image down."
         ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"{path} is no image of a known format ({', '.join(_FORMATS)}); replace it."
+            f"{name} is no image of a known format ({', '.join(_FORMATS)}); replace it."
         ) from None
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"{path} cannot be read ({reason}); replace the image.") from error
+        raise ImageError(f"{name} cannot be read ({reason}); replace the image.") from error
 
 
 def _size_message(path: Path, image: Image.Image, size: Size) -> str:

@@ -101,6 +101,12 @@ def decode_segmentation(counts: bytes, size: Size) -> Mask:
     return np.repeat(values, runs).reshape(width, height).T
 
 
+def encode_mask(mask: npt.NDArray[np.bool_]) -> str:
+    """COCO's compressed run lengths, as in JSON, of a mask (h, w)."""
+    runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return str(runs["counts"].decode("ascii"))
+
+
 def _encode_polygons(polygons: list[Any], size: Size) -> bytes:
     if not polygons:
         raise ValueError("has no polygon")

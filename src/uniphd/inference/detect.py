@@ -1,4 +1,4 @@
-"""From a batch to detections: forward, top-k, masks of the top-k, scaling to the images.
+"""From predictions to detections: top-k, masks of the top-k, scaling to the images.
 
 Shapes: B prompts, Q queries, T detections per prompt, K keypoints, H x W the padded canvas.
 """
@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
-from uniphd.models.outputs import LayerPrediction
+from uniphd.models.outputs import LayerPrediction, Predictions
 from uniphd.models.uniphd import UniPHD
 from uniphd.structures import Batch, Instances, Size
+
+_PIXELS_AT_ONCE = 2**24  # of resized mask logits: 64 MiB
 
 
 class TopK(NamedTuple):
@@ -41,14 +43,20 @@ def detect(model: UniPHD, batch: Batch, count: int) -> list[Instances]:
     """
     with torch.inference_mode():
         predictions = model(*batch.inputs)
-        final = predictions.final
-        best = top_k(final.logits, count)
-        masks = model.mask_head(
-            predictions.mask_features,
-            _select(final.embedding, best.queries),
-            _select(final.centre, best.queries),
-        )
-        return to_instances(final, best, masks, batch.sizes, batch.original_sizes)
+        best = top_k(predictions.final.logits, count)
+        masks = mask_logits(model, predictions, best)
+        return to_instances(predictions.final, best, masks, batch.sizes, batch.original_sizes)
+
+
+def mask_logits(model: UniPHD, predictions: Predictions, best: TopK) -> Tensor:
+    """Mask logits (B, T, H, W) of the chosen queries on the padded canvas."""
+    final = predictions.final
+    logits: Tensor = model.mask_head(
+        predictions.mask_features,
+        _select(final.embedding, best.queries),
+        _select(final.centre, best.queries),
+    )
+    return logits
 
 
 def top_k(logits: Tensor, count: int | None = None) -> TopK:
@@ -63,6 +71,17 @@ def top_k(logits: Tensor, count: int | None = None) -> TopK:
     count = logits.shape[1] if count is None else count
     best = scores.topk(min(count, scores.shape[1]), dim=1)
     return TopK(best.values, best.indices.div(classes, rounding_mode="floor"))
+
+
+def top_queries(logits: Tensor, count: int) -> TopK:
+    """The best queries by their best class, each once; the first is the first of `top_k`.
+
+    Args:
+        logits: (B, Q, classes).
+        count: how many to keep per prompt; all where there are fewer.
+    """
+    scores = logits.float().sigmoid().amax(2)
+    return TopK(*scores.topk(min(count, scores.shape[1]), dim=1))
 
 
 def to_instances(
@@ -104,20 +123,30 @@ def to_instances(
 def resize_masks(logits: Tensor, size: Size, original_size: Size) -> Tensor:
     """Cut the padding off, resize the logits to the image and threshold: (T, h, w) bool.
 
+    Masks of a large image are made one by one: 32-bit logits of its size are 4 bytes per pixel.
+
     Args:
         logits: (T, H, W) on the padded canvas.
         size: (h, w) of the image inside the canvas.
         original_size: (h, w) of the image.
     """
     height, width = size
-    image = logits[None, :, :height, :width].float()
-    resized = F.interpolate(image, size=original_size, mode="bilinear", align_corners=False)[0]
-    # Not `logits > 0`: below 6e-8 the sigmoid rounds to exactly one half, which is background.
-    return resized.sigmoid() > 0.5
+    masks = torch.empty(len(logits), *original_size, dtype=torch.bool, device=logits.device)
+    at_once = max(1, _PIXELS_AT_ONCE // (original_size[0] * original_size[1]))
+    parts = logits[:, :height, :width].split(at_once)
+    for mask, part in zip(masks.split(at_once), parts, strict=True):
+        resized = F.interpolate(
+            part[None].float(), size=original_size, mode="bilinear", align_corners=False
+        )
+        # Not `logits > 0`: below 6e-8 the sigmoid rounds to exactly one half, which is background.
+        torch.gt(resized[0].sigmoid_(), 0.5, out=mask)
+    return masks
 
 
 def to_cpu(detections: Sequence[Instances]) -> list[Instances]:
     """The detections of a batch on the CPU, with one copy per field instead of one per prompt."""
+    if all(detection.scores.device.type == "cpu" for detection in detections):
+        return list(detections)
     columns = {f.name: _copied([getattr(d, f.name) for d in detections]) for f in fields(Instances)}
     rows = zip(*columns.values(), strict=True)
     return [Instances(**dict(zip(columns, row, strict=True))) for row in rows]

@@ -20,6 +20,7 @@ from torch import Tensor, distributed, nn
 from torchmetrics import Metric
 
 from uniphd.data.annotations import ReferredPerson
+from uniphd.data.masks import encode_mask
 from uniphd.errors import AnnotationError
 from uniphd.inference.detect import to_cpu
 from uniphd.metrics.coco import CocoResult, average_precision
@@ -235,7 +236,7 @@ def _to_result(instances: Instances) -> _Result:
         scores=_to_numpy(instances.scores[order]),
         boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
         keypoints=np.concatenate([points, visibility[..., None]], axis=2),
-        masks=None if instances.masks is None else _encode(instances.masks[order]),
+        masks=None if instances.masks is None else _encode(instances.masks, order),
     )
 
 
@@ -244,7 +245,6 @@ def _to_numpy(values: Tensor) -> npt.NDArray[np.float64]:
     return array
 
 
-def _encode(masks: Tensor) -> tuple[str, ...]:
-    """COCO run lengths of (T, h, w) masks."""
-    columns = np.asfortranarray(masks.permute(1, 2, 0).byte().numpy())
-    return tuple(runs["counts"].decode("ascii") for runs in coco_mask.encode(columns))
+def _encode(masks: Tensor, order: Tensor) -> tuple[str, ...]:
+    """COCO run lengths of the chosen ones of masks (T, h, w), one by one for large images."""
+    return tuple(encode_mask(masks[i].numpy()) for i in order.tolist())

@@ -144,8 +144,18 @@ class SpatialBlock(Block, ABC):
         """
 
 
+def require_tensor(values: Any, kind: str) -> None:
+    """Raise PromptError unless `values` is a tensor."""
+    if not isinstance(values, Tensor):
+        raise PromptError(
+            f"A {kind} prompt is made of a {type(values).__name__}; make it of a torch.Tensor, or "
+            f"give plain values as {kind}=... to Predictor.predict."
+        )
+
+
 def require_coordinates(values: Tensor, kind: str, shape: tuple[int, ...]) -> None:
     """Raise PromptError unless `values` are finite numbers of this shape."""
+    require_tensor(values, kind)
     if values.shape != shape:
         raise PromptError(f"A {kind} prompt has the shape {tuple(values.shape)} and needs {shape}.")
     if values.is_complex() or not values.float().isfinite().all():

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from PIL import Image
-from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional as F
 
-from uniphd.data.masks import decode_segmentation, encode_segmentation
+from uniphd.data.masks import decode_segmentation, encode_mask, encode_segmentation
 from uniphd.errors import PromptError
-from uniphd.prompts.base import Prompt, Tokenize
+from uniphd.prompts.base import Prompt, Tokenize, require_tensor
 from uniphd.prompts.points import PointsBlock, pad_points
 from uniphd.structures import Size
 from uniphd.visualization.canvas import PROMPT
@@ -61,6 +60,7 @@ class MaskPrompt(Prompt):
 
     def require_sound(self) -> None:
         """Refuse what is not two-dimensional and bool, and a mask without a pixel."""
+        require_tensor(self.mask, self.kind)
         if self.mask.ndim != 2 or self.mask.dtype != torch.bool:
             raise PromptError(
                 f"A mask prompt has the shape {tuple(self.mask.shape)} and the type "
@@ -111,8 +111,7 @@ class MaskPrompt(Prompt):
 
     def to_json(self) -> dict[str, Any]:
         """{"size": [h, w], "counts": COCO's compressed run lengths}."""
-        runs = coco_mask.encode(np.asfortranarray(self.mask.numpy().astype(np.uint8)))
-        return {"size": list(self.mask.shape), "counts": runs["counts"].decode("ascii")}
+        return {"size": list(self.mask.shape), "counts": encode_mask(self.mask.numpy())}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MaskPrompt:

@@ -19,6 +19,7 @@ from uniphd.prompts.base import (
     ratios,
     require_coordinates,
     require_points_inside,
+    require_tensor,
 )
 from uniphd.prompts.points import PointsBlock, mirror_points, pad_points
 from uniphd.structures import Size
@@ -37,7 +38,8 @@ class ScribblePrompt(Prompt):
 
     def require_sound(self) -> None:
         """Refuse a stroke without points, of another shape, or with a NaN or infinite number."""
-        if len(self.points) == 0:
+        require_tensor(self.points, self.kind)
+        if self.points.numel() == 0:
             raise PromptError("A scribble has no points; give at least one (x, y).")
         require_coordinates(self.points, self.kind, (len(self.points), 2))
 

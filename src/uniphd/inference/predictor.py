@@ -1,0 +1,354 @@
+"""An image and a prompt in, the referred person out: `Predictor`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from uniphd.checkpoints.reading import load_model_and_config
+from uniphd.data.collate import pad_images
+from uniphd.data.sample import image_tensor
+from uniphd.data.transforms import EvaluationTransform
+from uniphd.errors import CheckpointError, ConfigError, PromptError
+from uniphd.inference.detect import mask_logits, to_cpu, to_instances, top_queries
+from uniphd.inference.image_input import ImageInput, ImageOptions, read_image_input
+from uniphd.inference.prompt_input import (
+    PromptInput,
+    PromptValues,
+    fit_prompts,
+    prompt_list,
+    single_prompt,
+)
+from uniphd.inference.result import Instance
+from uniphd.keypoints import KeypointSchema
+from uniphd.models.build import build_tokenizer
+from uniphd.models.compilation import compile_parts
+from uniphd.models.outputs import EncodedImages
+from uniphd.ops.backend import resolve_backend
+from uniphd.prompts import Prompt, batch_prompts
+from uniphd.structures import Size
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+ImageList: TypeAlias = list[ImageInput] | tuple[ImageInput, ...]
+
+_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Predictor:
+    """A trained network, to be asked about images.
+
+    A predictor keeps nothing of what it is asked, so any number of threads may share one.
+
+    Args:
+        model: a model folder (`uniphd-convert`), a checkpoint of `uniphd-train`, or the name of a
+            packaged model: `synthetic_cpu`, which is trained on synthetic people and is for trying
+            things out.
+        device: "auto" (the first GPU, or the CPU), "cpu", "cuda", "cuda:1", ...
+        precision: None for 32-bit numbers, "bf16" or "fp16" for automatic mixed precision.
+        compile: use `torch.compile`; the first calls then take minutes.
+        batch_size: prompts that are computed at once; memory grows with it.
+
+    Attributes:
+        device: of the network.
+        schema: which keypoints it predicts.
+        batch_size: as given.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, unsafe, or does not fit.
+        ConfigError: there is no such device or precision.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "synthetic_cpu",
+        device: str | torch.device = "auto",
+        precision: str | None = None,
+        compile: bool = False,
+        batch_size: int = 16,
+    ) -> None:
+        if precision is not None and precision not in _PRECISIONS:
+            raise ConfigError(
+                f"precision is {precision!r:.80}; give None, {' or '.join(_PRECISIONS)}."
+            )
+        if type(batch_size) is not int or batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size!r:.80}; give an integer of at least 1.")
+        self.device = _find_device(device)
+        self.batch_size = batch_size
+        self._precision = precision
+        self._network, config = load_model_and_config(_require_local(model))
+        self._network.to(self.device)
+        if compile:
+            compile_parts(self._network)
+        self.schema: KeypointSchema = self._network.schema
+        self._transform = EvaluationTransform(**config.preprocessing)
+        self._tokenizer = build_tokenizer(config.tokenizer)
+        self._tokenizing = Lock()  # a fast tokenizer of Hugging Face takes one thread at a time
+        resolve_backend(self.device.type, required=False)
+
+    def encode(self, image: ImageInput, *, color: str = "rgb", exif: bool = True) -> EncodedImage:
+        """Compute once what does not depend on the prompt; ask the result as often as needed.
+
+        Args:
+            image: a file's path or content, a PIL image, a uint8 array (h, w, 3) or tensor
+                (3, h, w).
+            color: order of an array's or tensor's channels, "rgb" or "bgr".
+            exif: turn the image as its EXIF orientation says.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        options = ImageOptions(color, exif)
+        return self._encode(read_image_input(image, options), options)
+
+    @overload
+    def predict(
+        self,
+        image: ImageInput,
+        *,
+        prompts: Sequence[PromptInput],
+        top_k: int = 1,
+        color: str = "rgb",
+        exif: bool = True,
+    ) -> list[Instance]: ...
+
+    @overload
+    def predict(
+        self,
+        image: ImageInput,
+        *,
+        top_k: int = 1,
+        color: str = "rgb",
+        exif: bool = True,
+        **prompt: Unpack[PromptValues],
+    ) -> Instance: ...
+
+    @overload
+    def predict(
+        self,
+        image: ImageList,
+        *,
+        prompts: Sequence[PromptInput],
+        top_k: int = 1,
+        color: str = "rgb",
+        exif: bool = True,
+    ) -> list[list[Instance]]: ...
+
+    @overload
+    def predict(
+        self,
+        image: ImageList,
+        *,
+        top_k: int = 1,
+        color: str = "rgb",
+        exif: bool = True,
+        **prompt: Unpack[PromptValues],
+    ) -> list[Instance]: ...
+
+    def predict(
+        self,
+        image: ImageInput | ImageList,
+        *,
+        text: str | None = None,
+        point: Any = None,
+        scribble: Any = None,
+        box: Any = None,
+        mask: Any = None,
+        prompts: Sequence[PromptInput] | None = None,
+        top_k: int = 1,
+        color: str = "rgb",
+        exif: bool = True,
+    ) -> Any:
+        """Find the person that a prompt refers to.
+
+        Coordinates are pixels of the image as given. Give one prompt by its keyword, or several of
+        any kinds as `prompts`.
+
+        Args:
+            image: see `encode`; or a list of images, each of which is asked the same.
+            text: words that describe the person.
+            point: (x, y) on the person.
+            scribble: points (x, y) along a stroke over the person.
+            box: (x1, y1, x2, y2) around the person.
+            mask: (h, w) of the image's size, 0 beside the person: array, tensor or PIL image.
+            prompts: several prompts, or what their `to_json` gives.
+            top_k: candidates per prompt, see `Instance.candidates`.
+            color: see `encode`.
+            exif: see `encode`.
+
+        Returns:
+            The best `Instance`, or for `prompts` a list with one for each; for a list of images, a
+            list of either.
+
+        Raises:
+            ImageError: an image cannot be read.
+            PromptError: there is no prompt, or one that says nothing or is outside of the image.
+        """
+        asked: dict[str, Any] = {
+            **{"text": text, "point": point, "scribble": scribble, "box": box, "mask": mask},
+            **{"prompts": prompts, "top_k": top_k},
+        }
+        if isinstance(image, list | tuple):
+            return [self.encode(one, color=color, exif=exif).predict(**asked) for one in image]
+        return self.encode(image, color=color, exif=exif).predict(**asked)
+
+    def stream(self, images: Iterable[ImageInput], **options: Any) -> Iterator[Any]:
+        """What `predict` returns for one image after the other, such as the frames of a video.
+
+        The next image is taken from `images` when its result is asked for, and none is kept.
+
+        Args:
+            images: any number of images.
+            options: of `predict`.
+        """
+        for image in images:
+            yield self.predict(image, **options)
+
+    def _encode(self, image: Image.Image, options: ImageOptions) -> EncodedImage:
+        size = (image.height, image.width)
+        new = self._transform.output_size(size)
+        resized = image if size == new else image.resize(new[::-1], Image.Resampling.BILINEAR)
+        pixels, padding_mask = pad_images([image_tensor(resized)])
+        with self._computing():
+            features = self._network.encode(pixels.to(self.device), padding_mask.to(self.device))
+        return EncodedImage(self, features, size, new, options)
+
+    def _detect(
+        self, encoded: EncodedImage, prompts: Sequence[Prompt], fitted: Sequence[Prompt], top_k: int
+    ) -> Iterator[Instance]:
+        """The best instance for each of at most `batch_size` prompts.
+
+        Args:
+            encoded: the image.
+            prompts: in its pixels.
+            fitted: the same in the pixels that the network saw.
+            top_k: candidates per prompt.
+        """
+        count = len(prompts)
+        block = batch_prompts(fitted, self._tokenize).to(self.device)
+        sizes = (encoded.network_size,) * count
+        with self._computing():
+            predictions = self._network.predict(encoded.features, sizes, block, (0,) * count)
+            best = top_queries(predictions.final.logits, top_k)
+            logits = mask_logits(self._network, predictions, best)
+            detections = to_instances(predictions.final, best, None, sizes, (encoded.size,) * count)
+        height, width = encoded.network_size
+        for prompt, found, masks in zip(prompts, to_cpu(detections), logits, strict=True):
+            yield Instance(
+                detections=found,
+                rank=0,
+                mask_logits=masks[:, :height, :width].float().cpu().clone(),
+                image_size=encoded.size,
+                prompt=prompt,
+                schema=self.schema,
+                image_options=encoded.options,
+            )
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        dtype = _PRECISIONS.get(self._precision or "")
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype, enabled=dtype is not None),
+        ):
+            yield
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        with self._tokenizing:
+            return self._tokenizer(texts)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EncodedImage:
+    """An image of which everything is computed that does not depend on the prompt.
+
+    Attributes:
+        predictor: whose network it is for.
+        features: what the network made of the image.
+        size: (height, width) of the image, in whose pixels prompts and results are.
+        network_size: (height, width) that the network saw.
+        options: how the image was read.
+    """
+
+    predictor: Predictor
+    features: EncodedImages
+    size: Size
+    network_size: Size
+    options: ImageOptions
+
+    @overload
+    def predict(self, *, prompts: Sequence[PromptInput], top_k: int = 1) -> list[Instance]: ...
+
+    @overload
+    def predict(self, *, top_k: int = 1, **prompt: Unpack[PromptValues]) -> Instance: ...
+
+    def predict(
+        self,
+        *,
+        text: str | None = None,
+        point: Any = None,
+        scribble: Any = None,
+        box: Any = None,
+        mask: Any = None,
+        prompts: Sequence[PromptInput] | None = None,
+        top_k: int = 1,
+    ) -> Any:
+        """Find the person that a prompt refers to; arguments and errors as in `Predictor`."""
+        if type(top_k) is not int or top_k < 1:
+            raise ConfigError(f"top_k is {top_k!r:.80}; give an integer of at least 1.")
+        single = single_prompt(text=text, point=point, scribble=scribble, box=box, mask=mask)
+        if (single is None) == (prompts is None):
+            raise PromptError(
+                "Give one prompt (text=, point=, scribble=, box= or mask=), or several as "
+                "prompts=[...], and not both."
+            )
+        if single is not None:
+            (instance,) = self._find([single], top_k)
+            return instance
+        return self._find(prompt_list(prompts or ()), top_k)
+
+    def _find(self, prompts: Sequence[Prompt], top_k: int) -> list[Instance]:
+        fitted = fit_prompts(prompts, self.size, self.network_size)
+        found: list[Instance] = []
+        for start in range(0, len(prompts), self.predictor.batch_size):
+            part = slice(start, start + self.predictor.batch_size)
+            found += self.predictor._detect(self, prompts[part], fitted[part], top_k)
+        return found
+
+    def __repr__(self) -> str:
+        return f"EncodedImage({self.size[1]} x {self.size[0]} pixels)"
+
+
+def _require_local(model: str | Path) -> str | Path:
+    """A checkpoint on this machine."""
+    if isinstance(model, str) and re.match(r"[\w-]+://", model):
+        raise CheckpointError(
+            f"{model:.200} is an address; fetch the model folder (config.json and "
+            "model.safetensors) and give its path."
+        )
+    return model
+
+
+def _find_device(name: str | torch.device) -> torch.device:
+    """The device of a name; "auto" is the first GPU, or the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"The device {str(name)!r:.80} cannot be used ({reason:.200}); give auto, cpu or cuda."
+        ) from error
+    return device

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from uniphd.inference.detect import resize_masks, to_cpu, to_instances, top_k
+from uniphd.inference import detect
+from uniphd.inference.detect import resize_masks, to_cpu, to_instances, top_k, top_queries
 from uniphd.models.outputs import LayerPrediction
 
 
@@ -108,3 +109,30 @@ def test_half_precision_predictions() -> None:
     fractions = instances.keypoints / torch.tensor([1333, 1000])
     expected = lowered.keypoints[0, instances.queries].float()
     torch.testing.assert_close(fractions, expected, atol=1e-6, rtol=0)
+
+
+def test_masks_of_large_images_are_resized_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same values, from parts that do not grow with the number of masks."""
+    logits = torch.randn(5, 20, 24, generator=torch.Generator().manual_seed(0))
+    before = logits.clone()
+    together = resize_masks(logits, (17, 23), (101, 97))
+    sizes = []
+    interpolate = detect.F.interpolate
+    monkeypatch.setattr(detect, "_PIXELS_AT_ONCE", 2 * 101 * 97 + 1)
+    monkeypatch.setattr(
+        detect.F, "interpolate", lambda x, **kw: sizes.append(x.shape[1]) or interpolate(x, **kw)
+    )
+    assert torch.equal(resize_masks(logits, (17, 23), (101, 97)), together)
+    assert sizes == [2, 2, 1]
+    assert torch.equal(resize_masks(logits, (20, 24), (20, 24)), before.sigmoid() > 0.5)
+    assert torch.equal(logits, before)
+
+
+def test_the_best_queries_are_those_of_top_k() -> None:
+    logits = torch.randn(3, 7, 2, generator=torch.Generator().manual_seed(0))
+    queries, everything = top_queries(logits, 20), top_k(logits, 14)
+    for row in range(3):
+        assert queries.queries[row].tolist() == list(
+            dict.fromkeys(everything.queries[row].tolist())
+        )
+        assert queries.scores[row, 0] == everything.scores[row, 0]

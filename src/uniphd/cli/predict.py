@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     requests = [write_demo(folder)] if options.demo else []
     requests += plan(find_images(options.images), options.prompts, lines)
-    if options.model == _SYNTHETIC and not options.demo:
+    if options.model == _SYNTHETIC and len(requests) > options.demo:
         _say(_NOTE)
     predictor = Predictor(
         options.model, options.device, options.precision, batch_size=options.batch_size

@@ -1,1 +1,1 @@
-"""From a batch to detections in the pixels of the original images."""
+"""From an image and a prompt to the referred person; from a batch to detections."""

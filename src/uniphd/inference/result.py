@@ -152,13 +152,16 @@ class Instance:
             image: see `draw`; needed for an image file.
 
         Raises:
-            ImageError: see `draw`; or there is none for an image file.
+            ImageError: see `draw`; or there is no image, or no such format.
         """
         path = Path(path)
-        if path.suffix.lower() == ".json":
+        suffix = path.suffix.lower()
+        if suffix == ".json":
             path.write_text(json.dumps(self.to_coco()) + "\n", encoding="utf-8")
         elif image is None:
             raise ImageError(f"{path} is to be drawn on the image; give it as image=...")
+        elif suffix not in Image.registered_extensions():
+            raise ImageError(f"{path} has no suffix of an image format; use .png or .jpg.")
         else:
             self.draw(image).save(path)
 

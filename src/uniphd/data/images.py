@@ -172,7 +172,7 @@ def _flaw(
     try:
         with _opened(image_path(folder, file_name, linked_folders), size) as image:
             _require_range(image)
-            orientation, is_tiff = _orientation(image), image.format == "TIFF"
+            orientation, is_tiff = exif_orientation(image), image.format == "TIFF"
             image.draft(None, (image.width // _DRAFT_SCALE, image.height // _DRAFT_SCALE))
             image.load()
     except ImageError as error:
@@ -189,7 +189,7 @@ def _flaw(
     return Problem("EXIF orientation", message, is_warning=True)
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none that can be read."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
@@ -269,7 +269,7 @@ def _size_message(path: Path, image: Image.Image, size: Size) -> str:
     advice = "fetch the original image"
     if image.size == size:  # (width, height) beside (height, width)
         advice = "'height' and 'width' seem exchanged"
-        if _orientation(image) in _SIDEWAYS:
+        if exif_orientation(image) in _SIDEWAYS:
             advice = "annotate its pixels as stored, not as EXIF turns them, or store them so"
             if image.format == "TIFF":  # which Pillow has turned
                 advice = "remove its EXIF orientation"

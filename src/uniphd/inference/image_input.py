@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from uniphd.data.images import (
-    ORIENTATION,
+    exif_orientation,
     explain_decoding,
     open_image,
     require_file,
@@ -148,7 +148,7 @@ def _from_pixels(pixels: Array, options: ImageOptions, name: str, wanted: str) -
 
 def _upright(image: Image.Image, options: ImageOptions) -> Image.Image:
     """The decoded image as RGB, turned if asked to."""
-    turned = image.getexif().get(ORIENTATION, 1) != 1
+    turned = exif_orientation(image) != 1
     if turned and not options.exif and image.format == "TIFF":
         raise ImageError("a TIFF file is turned by Pillow; store it as PNG for exif=False")
     image.load()

@@ -93,6 +93,8 @@ def test_old_constants_and_parallel_prefix_are_accepted(
         lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}},
         lambda state: {"model": {"state_dict": {f"my.net.{k}": v for k, v in state.items()}}},
         lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+        lambda state: {"ema": {"module": {f"module.{k}": v for k, v in state.items()}}},
+        lambda state: {"optimizer": {"state": {0: {"step": torch.ones(1)}}}, "ema_model": state},
         lambda state: {
             k.replace("transformer.", "transformer._orig_mod."): v for k, v in state.items()
         },
@@ -111,8 +113,13 @@ def test_wrappers_and_prefixes_are_taken_off(
 def test_two_networks_in_a_file_are_not_mixed(
     tmp_path: Path, official: dict[str, torch.Tensor]
 ) -> None:
+    torch.save({"model": official, "ema": dict(official)}, tmp_path / "ema.pth")
+    with pytest.raises(CheckpointError, match=r"2 networks, below 'model\.', 'ema\.'; save"):
+        convert(tmp_path / "ema.pth", tmp_path / "out")
     both = {f"{name}.{k}": v for name in ("student", "teacher") for k, v in official.items()}
-    with pytest.raises(CheckpointError, match=r"2 networks, below 'student\.', 'teacher\.'"):
+    with pytest.raises(
+        CheckpointError, match=r"2 networks, below 'model\.student\.', 'model\.teacher"
+    ):
         convert(save(tmp_path, both), tmp_path / "out")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ BACKBONE_FILE = "backbone.safetensors"
 _MISFIT = "The checkpoint does not fit the network"
 _OFFICIAL_MARK = "transformer.level_embed"
 _SWIN_MARK = "patch_embed.proj.weight"
-_WRAPPERS = ("model", "state_dict", "model_state_dict", "network", "net")
 _MOST_WRAPPERS = 3
 _COMPILED = "_orig_mod."  # in names of what torch.compile wraps
 _SWIN_IGNORED = ("head.", "norm.")
@@ -105,7 +104,7 @@ def _to_half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return half
 
 
-def _network(content: Mapping[str, Any], source: Path) -> tuple[dict[str, Tensor], list[str]]:
+def _network(content: Mapping[Any, Any], source: Path) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors by name, without the wrappers and prefixes that programs put around a network.
 
     Returns:
@@ -114,37 +113,49 @@ def _network(content: Mapping[str, Any], source: Path) -> tuple[dict[str, Tensor
     Raises:
         CheckpointError: there is no network that is known, or more than one.
     """
-    state = {
-        key.replace(_COMPILED, ""): value
-        for key, value in _unwrapped(content).items()
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
+    states = list(_states(content, "", set(), _MOST_WRAPPERS))
     for mark in (_OFFICIAL_MARK, _SWIN_MARK):
-        prefixes = [key.removesuffix(mark) for key in state if f".{key}".endswith(f".{mark}")]
-        if len(prefixes) > 1:
+        found = [
+            (where, state, key.removesuffix(mark))
+            for where, state in states
+            for key in state
+            if f".{key}".endswith(f".{mark}")
+        ]
+        if len(found) > 1:
+            places = [where + prefix for where, _, prefix in found]
             raise CheckpointError(
-                f"{source} holds {len(prefixes)} networks, below {_names(prefixes)}; save the one "
+                f"{source} holds {len(found)} networks, below {_names(places)}; save the one "
                 "that you mean alone."
             )
-        if prefixes:
-            inside = [key for key in state if key.startswith(prefixes[0])]
-            others = [key for key in state if not key.startswith(prefixes[0])]
-            return {key.removeprefix(prefixes[0]): state[key] for key in inside}, others
+        for _, state, prefix in found:
+            inside = [key for key in state if key.startswith(prefix)]
+            others = [key for key in state if not key.startswith(prefix)]
+            return {key.removeprefix(prefix): state[key] for key in inside}, others
+    names = [key for _, state in states for key in state] or content
     raise CheckpointError(
         f"{source} is neither an official UniPHD checkpoint (it lacks '{_OFFICIAL_MARK}') nor a "
         f"Microsoft Swin checkpoint (it lacks '{_SWIN_MARK}') nor one of uniphd-train; "
-        f"it has {_names(state or content) or 'no entry'}."
+        f"it has {_names(names) or 'no entry'}."
     )
 
 
-def _unwrapped(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The innermost of the usual wrappers."""
-    for _ in range(_MOST_WRAPPERS):
-        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
-        if not inner:
-            break
-        content = inner[0]
-    return content
+def _states(
+    content: Mapping[Any, Any], where: str, seen: set[int], depth: int
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All mappings that hold tensors, with the names of the mappings around them."""
+    if id(content) in seen:
+        return
+    seen.add(id(content))
+    tensors = {
+        key.replace(_COMPILED, ""): value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if tensors:
+        yield where, tensors
+    for key, value in content.items():
+        if depth and isinstance(value, Mapping):
+            yield from _states(value, f"{where}{key!s:.60}.", seen, depth - 1)
 
 
 def _names(names: Iterable[str]) -> str:

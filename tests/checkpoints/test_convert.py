@@ -206,6 +206,29 @@ def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
     assert mark.exists(), "the file is hostile, so the check above can fail"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"text_encoder.text_backbone.encoder.layer.{10**6}.output.dense.bias",
+        f"transformer.encoder.layers.{10**9}.norm1.bias",
+    ],
+)
+def test_a_name_that_counts_too_far(
+    tmp_path: Path, official: dict[str, torch.Tensor], name: str
+) -> None:
+    official[name] = torch.ones(1)
+    with pytest.raises(CheckpointError, match=r"much larger network|more than 1048576 is refused"):
+        convert(save(tmp_path, official), tmp_path / "out")
+
+
+@pytest.mark.parametrize("queries", [10**9, [1], "many", None])
+def test_senseless_queries_beside_official_weights(
+    tmp_path: Path, official: dict[str, torch.Tensor], queries: Any
+) -> None:
+    with pytest.raises(CheckpointError, match=r"official\.pth"):
+        convert(save(tmp_path, official, args={"num_group": queries}), tmp_path / "out")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn"])
 def test_damaged_file(tmp_path: Path, content: bytes) -> None:
     source = tmp_path / "damaged.pth"

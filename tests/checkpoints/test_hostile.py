@@ -375,6 +375,12 @@ def test_a_tokenizer_is_one_of_ours_and_plain(folder: Path, tokenizer: dict[str,
         read_checkpoint(folder)
 
 
+def test_a_tokenizer_with_more_words_than_the_language_model(folder: Path) -> None:
+    edit(folder, lambda content: content["tokenizer"].update(vocab_size=10**6))
+    with pytest.raises(CheckpointError, match=r"vocab_size=1000000, but its language model has"):
+        uniphd.load_model(folder)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -399,6 +405,13 @@ def test_files_that_are_nearly_json(folder: Path, old: bytes, new: bytes, says: 
     with pytest.raises(UniPHDError, match=says) as caught:
         uniphd.load_model(folder)
     assert str(caught.value).isprintable()
+
+
+def test_names_of_a_compiled_network(folder: Path, tmp_path: Path) -> None:
+    run = run_content(folder)
+    state = {f"model._orig_mod.{k.removeprefix('model.')}": v for k, v in run["state_dict"].items()}
+    torch.save({**run, "state_dict": state}, tmp_path / "last.ckpt")
+    assert convert(tmp_path / "last.ckpt", tmp_path / "out").converted == len(state)
 
 
 def test_few_values_that_stand_for_many(folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from uniphd.checkpoints.folder import (
+    COMPILED,
     CONFIG_KEY,
     ModelConfig,
     read_run,
@@ -29,7 +30,6 @@ _MISFIT = "The checkpoint does not fit the network"
 _OFFICIAL_MARK = "transformer.level_embed"
 _SWIN_MARK = "patch_embed.proj.weight"
 _MOST_WRAPPERS = 3
-_COMPILED = "_orig_mod."  # in names of what torch.compile wraps
 _SWIN_IGNORED = ("head.", "norm.")
 _SWIN_CONSTANTS = ("relative_position_index", "attn_mask")
 
@@ -147,7 +147,7 @@ def _states(
         return
     seen.add(id(content))
     tensors = {
-        key.replace(_COMPILED, ""): value
+        key.replace(COMPILED, ""): value
         for key, value in content.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }

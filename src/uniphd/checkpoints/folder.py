@@ -20,6 +20,8 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 CONFIG_KEY = "uniphd_config"
 """Where a training checkpoint holds its `ModelConfig` as a plain dict."""
+COMPILED = "_orig_mod."
+"""In names of what torch.compile wraps."""
 _FORMAT = "uniphd-model-1"
 _RUN_PREFIX = "model."  # of the network's weights in a training checkpoint
 _LONGEST_SIDE = 4_096  # pixels; six times what the network is trained at
@@ -127,7 +129,7 @@ def read_run(content: Mapping[str, Any], source: Path) -> tuple[ModelConfig, dic
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise CheckpointError(f"'state_dict' of {source} is missing or not one; train again.")
     weights = {
-        key.removeprefix(_RUN_PREFIX): value
+        key.removeprefix(_RUN_PREFIX).replace(COMPILED, ""): value
         for key, value in state.items()
         if key.startswith(_RUN_PREFIX)
     }

@@ -43,7 +43,19 @@ def load_model_and_config(path: str | Path) -> tuple[UniPHD, ModelConfig]:
     config, weights = read_checkpoint(Path(path))
     model = build_from_checkpoint(config.model, weights, path)
     model.load_state_dict(weights)
+    _require_vocabulary(config, model, path)
     return model.eval(), config
+
+
+def _require_vocabulary(config: ModelConfig, model: UniPHD, path: str | Path) -> None:
+    """Refuse a tokenizer with numbers that the language model has no vectors for."""
+    known = getattr(model.prompt_encoder.text_encoder.body.config, "vocab_size", None)
+    used = config.tokenizer.get("vocab_size")
+    if known is not None and used is not None and used > known:
+        raise CheckpointError(
+            f"The tokenizer of {path} has vocab_size={used}, but its language model has {known} "
+            "word vectors; give the tokenizer that belongs to it."
+        )
 
 
 def start_from(network: UniPHD, path: str) -> None:

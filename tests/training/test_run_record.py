@@ -109,3 +109,11 @@ def test_the_record_says_how_a_run_ended(tmp_path: Path) -> None:
         trainer.fit(Stopped(), DataLoader(TensorDataset(torch.ones(1, 1))))
     assert seen == [None]
     assert json.loads(path.read_text())["end"] == "TrainingError: Step 0 is not finite."
+
+
+def test_a_resumed_run_records_what_counts(tmp_path: Path) -> None:
+    asked = {"optim": {"lr": 5e-5, "param_groups": [{"lr": 1.0}]}, "init_from": None}
+    record = RunRecord(tmp_path, asked)
+    record.keep({"optim.lr": 1e-4, "optim.param_groups.0.lr": 2.0, "init_from": "a.ckpt"})
+    counts = {"optim": {"lr": 1e-4, "param_groups": [{"lr": 2.0}]}, "init_from": "a.ckpt"}
+    assert record.record["config"] == counts

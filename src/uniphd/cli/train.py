@@ -33,6 +33,7 @@ from uniphd.config.folders import own_folder
 from uniphd.config.launch import is_first_process, keep_one_log, require_processes
 from uniphd.config.messages import explain_overrides
 from uniphd.config.resume import checkpoint_to_resume, full_disk_is_an_error, read_to_resume
+from uniphd.config.same_run import require_same_run
 from uniphd.config.sweeps import refuse_relaunch, run_trial, sweep_result
 from uniphd.data.loaders import ReferringDataModule
 from uniphd.errors import ConfigError, printable
@@ -104,6 +105,7 @@ def _prepare(
     module = _build_module(config)
     if checkpoint is not None and trainer.is_global_zero:
         content = read_to_resume(checkpoint, checkpoint_io, module)
+        record.keep(require_same_run(content, checkpoint, config, trainer, module))
         load_logger_states(trainer.loggers, content, checkpoint)
     return trainer, module, data, checkpoint
 

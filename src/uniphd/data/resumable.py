@@ -25,29 +25,37 @@ STOP_SIGNALS: tuple[int, ...] = tuple(
 
 
 class ResumableLoader(DataLoader[Sample]):
-    """Knows how many batches of the epoch it has handed out, and can leave as many out.
+    """Knows how many people of the epoch it has handed out, and can leave as many out.
 
     Lightning stores the state of a loader that has one in its checkpoints. The order of an epoch
-    and each of its samples depend on nothing but the seed, so the number of batches is all there is
-    to know. Its sampler is an `EpochSampler`.
+    and each of its samples depend on nothing but the seed, so the number of people is all there is
+    to know, whatever the size of the batches and the number of processes. Its sampler is an
+    `EpochSampler`.
+
+    Attributes:
+        resumed_at: batches of a resumed epoch that are left out. Where the batches have another
+            size than before, the first of those that are left begins in the middle of one.
     """
 
+    resumed_at = 0
     _handed_out = 0
-    _first = 0
+    _skip = 0
+    _ahead = 0  # people who were handed out beside whole batches
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches of an epoch; after `load_state_dict`, once, those that were left of it."""
-        first, self._first = self._first, 0
-        return self._batches(first)
+        skip, self._skip = self._skip, 0
+        return self._batches(skip)
 
-    def _batches(self, first: int) -> Iterator[Any]:
+    def _batches(self, skip: int) -> Iterator[Any]:
         """Begin to load when the first batch is asked for, by when the sampler knows the epoch.
 
         A loader with processes begins at once otherwise, which in a resumed run is before Lightning
         calls `set_epoch`: it would load the first epoch's data again.
         """
-        cast(EpochSampler, self.sampler).skip = first * (self.batch_size or 1)
-        self._handed_out = first
+        self._epoch_sampler.skip = skip
+        self._handed_out = self._whole_batches(skip)
+        self._ahead = skip - self._handed_out * self._size if skip else 0
         batches = super().__iter__()
         # What is registered last is called first, so before Python waits for the processes.
         at_exit = partial(_end_workers, ref(batches))
@@ -62,12 +70,46 @@ class ResumableLoader(DataLoader[Sample]):
                 atexit.unregister(at_exit)
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch were handed out."""
-        return {"batches": self._handed_out}
+        """How many people of the epoch were handed out.
+
+        Returns:
+            `batches`, of `batch_size` people in each of `processes`, and how many people more than
+            in these every process has had: `ahead`.
+        """
+        return {
+            "batches": self._handed_out,
+            "batch_size": self._size,
+            "processes": self._epoch_sampler.num_replicas,
+            "ahead": self._ahead,
+        }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Begin the next pass behind so many batches."""
-        self._first = state_dict["batches"]
+        """Begin the next pass behind the same people.
+
+        Args:
+            state_dict: of any size of batches; without a size, of this loader's.
+
+        Raises:
+            ConfigError: what is left cannot be divided among this number of processes.
+        """
+        size = state_dict.get("batch_size", self._size)
+        processes = state_dict.get("processes", self._epoch_sampler.num_replicas)
+        if people := state_dict["batches"] * size + state_dict.get("ahead", 0):
+            self._skip = self._epoch_sampler.share(people * processes, processes)
+            self.resumed_at = self._whole_batches(self._skip)
+
+    @property
+    def _epoch_sampler(self) -> EpochSampler:
+        return cast(EpochSampler, self.sampler)
+
+    @property
+    def _size(self) -> int:
+        """What the sampler gives for a batch."""
+        return self.batch_size or 1
+
+    def _whole_batches(self, skip: int) -> int:
+        """The epoch's batches, less those that are left behind so many people."""
+        return len(self) - -(-(len(self._epoch_sampler) - skip) // self._size)
 
 
 def leave_stopping_to_the_main_process(worker: int) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from uniphd.data.dataset import RefHumanDataset, Sample, SampleKey
+from uniphd.errors import ConfigError
 from uniphd.structures import Size
 
 
@@ -47,6 +48,15 @@ class EpochSampler(DistributedSampler[Any]):
         for index in islice(self._order(), self.skip, None):
             yield SampleKey(self.epoch, index)
 
+    def share(self, people: int, processes: int) -> int:
+        """How many of this process's people are among those whom an epoch began with.
+
+        Args:
+            people: of all processes together.
+            processes: that took them.
+        """
+        return min(people // self.num_replicas, len(self))
+
     def _order(self) -> Iterator[int]:
         """This process's indices of the whole epoch."""
         return super().__iter__()
@@ -69,6 +79,20 @@ class ImageGroupSampler(EpochSampler):
         for index, person in enumerate(dataset.instances):
             all_images.setdefault(person.file_name, []).append(index)
         self._images = list(all_images.values())
+
+    def share(self, people: int, processes: int) -> int:
+        """The same; every process has a range of people, which depends on how many processes are.
+
+        Raises:
+            ConfigError: there were more or fewer processes.
+        """
+        if processes != self.num_replicas:
+            raise ConfigError(
+                f"The checkpoint is in the middle of an epoch of {processes} processes, which "
+                f"data.group_by_image=true cannot divide among {self.num_replicas}; resume with as "
+                "many processes, or from a checkpoint between two epochs."
+            )
+        return super().share(people, processes)
 
     def _order(self) -> Iterator[int]:
         """This process's indices of the whole epoch; neighbouring ones."""

@@ -19,6 +19,18 @@ def count_logged_steps(trainer: Trainer) -> None:
     trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
+def restore_loaders(trainer: Trainer) -> None:
+    """Tell the training's loader where a resumed epoch goes on, if nobody has.
+
+    Lightning does when it makes the loader, which is too early where a schedule asks for the number
+    of batches.
+    """
+    loop = trainer.fit_loop
+    if loop._combined_loader_states_to_load and loop._data_fetcher is not None:
+        loop._load_combined_loader_states()
+        iter(loop._data_fetcher)
+
+
 def keep_slurm_from_requeueing(trainer: Trainer) -> None:
     """Call before Lightning takes Slurm's signals; afterwards it leaves them alone."""
     environment = trainer._accelerator_connector.cluster_environment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +28,7 @@ from uniphd.training.fault_tolerance.finite import FiniteSteps, NonFinite
 from uniphd.training.logged_steps import is_logged
 from uniphd.training.optim import parameter_groups, require_rates
 from uniphd.training.processes import SharedLosses, share_losses
+from uniphd.training.schedule import Schedule, run_length
 
 _logger = logging.getLogger(__name__)
 
@@ -47,8 +47,7 @@ class RefHumanModule(LightningModule):
         criterion: the loss; None where nothing is trained.
         model_config: how to rebuild the network; stored in checkpoints.
         optimizer: parameter groups -> optimizer; None where nothing is trained.
-        scheduler: optimizer -> learning rate schedule, or None for a constant rate. One that has an
-            argument `run_steps` is given the run's number of optimizer steps.
+        scheduler: optimizer -> learning rate schedule, or None for a constant rate. See `Schedule`.
         lr: base learning rate.
         weight_decay: base weight decay.
         param_groups: exceptions by parameter name, see `parameter_groups`.
@@ -232,23 +231,48 @@ class RefHumanModule(LightningModule):
                 self.trainer.limit_val_batches,
             )
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimizer over named parameter groups, and its schedule."""
-        groups = parameter_groups(
-            self.model.named_parameters(), self.lr, self.weight_decay, self.param_groups
-        )
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, and how fast; see `uniphd.training.optim.parameter_groups`."""
+        named = self.model.named_parameters()
+        return parameter_groups(named, self.lr, self.weight_decay, self.param_groups)
+
+    def build_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """The optimizer of parameter groups.
+
+        Raises:
+            ConfigError: it refuses its arguments.
+        """
         assert self.make_optimizer is not None, "an evaluation's module does not train"
         with refused("optim.optimizer cannot be used"):
-            optimizer = self.make_optimizer(groups)
-        if self.make_scheduler is None:
+            return self.make_optimizer(groups)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer over named parameter groups, and its schedule."""
+        optimizer = self.build_optimizer(self.parameter_groups())
+        if (schedule := self._schedule()) is None:
             return optimizer
-        arguments = {}
         with refused("optim.scheduler cannot be used"):
-            if "run_steps" in inspect.signature(self.make_scheduler).parameters:
-                arguments["run_steps"] = self.trainer.estimated_stepping_batches
-            scheduler = self.make_scheduler(optimizer, **arguments)
-        schedule = {"scheduler": scheduler, "interval": self.interval}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
+            scheduler = {"scheduler": schedule.on(optimizer), "interval": self.interval}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+    def _schedule(self) -> Schedule | None:
+        """The learning rates of the whole run; None where they are constant."""
+        if self.make_scheduler is None:
+            return None
+        length = run_length(self.trainer, self.interval)
+        return Schedule(self.make_scheduler, self.build_optimizer, self.interval, length)
+
+    def on_train_start(self) -> None:
+        """Let the schedule fit the run, whose length and place in it are known from here on.
+
+        Raises:
+            ConfigError: the schedule ends before the run.
+        """
+        if (schedule := self._schedule()) is None:
+            return
+        optimizer = self.trainer.optimizers[0]
+        schedule.check(optimizer)
+        schedule.resume(optimizer, self.trainer.lr_scheduler_configs[0].scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how to rebuild the network, as plain values, beside its weights."""

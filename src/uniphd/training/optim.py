@@ -97,7 +97,7 @@ def warmup_cosine(
         optimizer: whose rates change.
         warmup_steps: optimizer steps of the warm-up.
         total_steps: optimizer steps to zero, the warm-up included; None for `run_steps`.
-        run_steps: optimizer steps of the whole run, infinite without an end.
+        run_steps: how often the schedule advances in the whole run, infinite without an end.
 
     Raises:
         ConfigError: the schedule has no end or is not longer than its warm-up, which may be 0.

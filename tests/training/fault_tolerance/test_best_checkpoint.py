@@ -34,9 +34,11 @@ class Scores(LightningModule):
         return torch.optim.SGD([self.weight], lr=1.0)
 
 
-def fit(folder: Path, *scores: float, resume: Path | None = None) -> BestCheckpoint:
+def fit(
+    folder: Path, *scores: float, resume: Path | None = None, mode: str = "max"
+) -> BestCheckpoint:
     best = BestCheckpoint(
-        folder, "best", "score", mode="max", save_on_train_epoch_end=False,
+        folder, "best", "score", mode=mode, save_on_train_epoch_end=False,
         enable_version_counter=False,
     )  # fmt: skip
     trainer = Trainer(
@@ -85,6 +87,17 @@ def test_a_best_that_is_lost_is_forgotten_with_a_warning(
         fit(tmp_path / "new", 0.1, 0.9, 0.5, resume=tmp_path / "alone")
     assert "best.ckpt is not in" in caplog.text
     assert weight(tmp_path / "new") == 3
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_a_best_by_another_metric_is_forgotten_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(tmp_path, 0.1, 0.9)
+    assert "is chosen anew" not in caplog.text
+    best = fit(tmp_path, 0.1, 0.9, 0.5, resume=tmp_path, mode="min")
+    assert "so far was not chosen by score (min); best.ckpt is chosen anew" in caplog.text
+    assert best.best_model_score == pytest.approx(0.5)
 
 
 def test_older_checkpoints_have_its_state() -> None:

@@ -23,8 +23,10 @@ from tests.equality import differences
 from tests.processes import run_processes
 from uniphd.data.dataset import SampleKey
 from uniphd.data.resumable import ResumableLoader
-from uniphd.data.samplers import EpochSampler
+from uniphd.data.samplers import EpochSampler, ImageGroupSampler
+from uniphd.errors import ConfigError
 from uniphd.training.callbacks.ema import ExponentialMovingAverage
+from uniphd.training.fault_tolerance import exact_resume
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
 from uniphd.training.fault_tolerance.exact_resume import ExactResume
 from uniphd.training.fault_tolerance.last_checkpoint import LastCheckpoint
@@ -263,8 +265,62 @@ def test_a_finished_run_can_be_made_longer(tmp_path: Path, stop: int, validation
     assert part + rest == events
 
 
-def test_every_process_draws_numbers_of_its_own() -> None:
+class AsksForSteps(Recorder):
+    """Has a schedule over the whole run, for which Lightning makes the loader early."""
+
+    def configure_optimizers(self) -> Any:
+        assert self.trainer.estimated_stepping_batches
+        return super().configure_optimizers()
+
+
+def people(
+    folder: Path, size: int, steps: int, resume: Path | None = None, kind: type[Recorder] = Recorder
+) -> list[tuple[float, float]]:
+    """Whom a training on 12 people takes up to a step: epoch and number."""
+    events: list[Any] = []
+    data = Draws(12)
+    trainer = Trainer(
+        accelerator="cpu", max_steps=steps, max_epochs=9, limit_val_batches=0, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        plugins=[DurableCheckpointIO()], callbacks=[LastCheckpoint(folder), ExactResume()],
+    )  # fmt: skip
+    loader = ResumableLoader(
+        data, size, sampler=EpochSampler(data, True), generator=torch.Generator()
+    )
+    trainer.fit(kind(events), loader, ckpt_path=resume, weights_only=True)
+    return [tuple(person) for event in events if event[0] == "train" for person in event[4]]
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.parametrize("kind", [Recorder, AsksForSteps])
+@pytest.mark.parametrize(
+    "parts",
+    [[(2, 3), (2, 8)], [(2, 3), (4, 6)], [(2, 1), (4, 3), (1, 6), (3, 9)], [(4, 2), (2, 5)]],
+)
+def test_people_are_counted_whatever_the_size_of_the_batches(
+    tmp_path: Path, parts: list[tuple[int, int]], kind: type[Recorder]
+) -> None:
+    """Nobody is left out or taken twice in the epoch in which the size of the batches changes."""
+    whole = people(tmp_path / "whole", 1, 24)
+    taken, resume = [], None
+    for number, (size, steps) in enumerate(parts):
+        taken += people(tmp_path / str(number), size, steps, resume, kind)
+        resume = tmp_path / str(number) / "last.ckpt"
+    assert taken == whole[: len(taken)]
+    assert len(taken) >= 12
+
+
+def test_a_range_of_people_cannot_be_divided_among_more_processes() -> None:
+    sampler = ImageGroupSampler.__new__(ImageGroupSampler)
+    sampler.num_replicas, sampler.num_samples = 2, 6
+    assert sampler.share(8, 2) == 4
+    with pytest.raises(ConfigError, match=r"an epoch of 3 processes.*among 2"):
+        sampler.share(6, 3)
+
+
+def test_every_process_draws_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else dropout would leave out the same of every batch; the first process keeps the seed."""
+    monkeypatch.setattr(exact_resume, "count_batches_anew", lambda trainer: None)
     drawn = []
     for rank in range(3):
         torch.manual_seed(7)

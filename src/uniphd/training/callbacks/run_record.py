@@ -51,6 +51,19 @@ class RunRecord(Callback):
         self.record = describe_run(config)
         self._began = False
 
+    def keep(self, settings: Mapping[str, Any]) -> None:
+        """Record what counts in a resumed run where it was asked for something else.
+
+        Args:
+            settings: by key, such as "optim.lr" or "optim.param_groups.0.lr".
+        """
+        for key, value in settings.items():
+            *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
+            node: Any = self.record["config"]
+            for part in path:
+                node = node[part]
+            node[last] = value
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the devices, which the trainer chose, write the file, and tell the loggers."""
         self.record["devices"] = {

@@ -33,9 +33,18 @@ class BestCheckpoint(ModelCheckpoint):
     ) -> None:
         """Let the stored paths be of this run's folder, and copy the files into it.
 
-        A checkpoint whose file is not beside the one that is resumed is forgotten, with a warning.
+        A best checkpoint by another metric, or whose file is not beside the one that is resumed, is
+        forgotten, with a warning.
         """
-        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        states = checkpoint.get("callbacks", {})
+        state = states.get(self.state_key)
+        if not state and any(_has_best(other) for other in states.values()):
+            _logger.warning(
+                "The best validation so far was not chosen by %s (%s); %s.ckpt is chosen anew.",
+                self.monitor,
+                self.mode,
+                self.filename,
+            )
         if not state or self.dirpath is None or trainer.ckpt_path is None:
             return
         ours, source = Path(self.dirpath), Path(trainer.ckpt_path).resolve().parent
@@ -56,3 +65,8 @@ class BestCheckpoint(ModelCheckpoint):
         }
         for key in _PATHS:
             state[key] = str(ours / Path(state[key]).name) if state[key] else ""
+
+
+def _has_best(state: Any) -> bool:
+    """Whether a callback's state is of a file that was the best by some metric."""
+    return isinstance(state, dict) and bool(state.get("best_model_path"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from uniphd.training.fault_tolerance.progress import repair_counters
+from uniphd.training.fault_tolerance.progress import count_batches_anew, repair_counters
 from uniphd.training.fault_tolerance.random_state import (
     random_states,
     restore_random_state,
@@ -43,7 +43,8 @@ class ExactResume(Callback):
         self._states = checkpoint.get(RANDOM_KEY, [])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give this process its generators' states back, or states of its own."""
+        """Find the place in the epoch, and the generators' states of this process, or new ones."""
+        count_batches_anew(trainer)
         if trainer.global_rank < len(self._states):
             restore_random_state(self._states[trainer.global_rank], pl_module.device)
         else:

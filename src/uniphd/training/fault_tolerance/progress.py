@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
+from lightning import Trainer
+
+from uniphd.data.resumable import ResumableLoader
+from uniphd.training.lightning_internals import restore_loaders
+
 _COUNTERS = ("ready", "started", "processed", "completed")
 
 
@@ -44,10 +49,25 @@ def repair_counters(fit_loop: MutableMapping[str, Any], validating: bool, valida
             epochs[part]["started"] += 1
     for loader in fit_loop["state_dict"].get("combined_loader", []):
         loader["batches"] = done  # the next one may have been handed out already
-    if (
-        not validated
-    ):  # what Lightning takes for a validation that was interrupted, where one is due
+        loader["ahead"] = 0 if next_epoch else loader.get("ahead", 0)
+    if not validated:  # what Lightning takes for an interrupted validation, where one is due
         validation["total"].update(ready=1, started=1)
+
+
+def count_batches_anew(trainer: Trainer) -> None:
+    """Count the batches of a resumed epoch in those of this run, which may have another size.
+
+    Args:
+        trainer: whose training is about to start.
+    """
+    restore_loaders(trainer)
+    loader, progress = trainer.train_dataloader, trainer.fit_loop.epoch_loop.batch_progress
+    if not isinstance(loader, ResumableLoader) or loader.resumed_at == progress.current.ready:
+        return
+    last = int(trainer.num_training_batches) - 1  # behind a new limit, the epoch ends with one more
+    done = loader.resumed_at if progress.is_last_batch else min(loader.resumed_at, last)
+    for counter in _COUNTERS:
+        setattr(progress.current, counter, done)
 
 
 def _set(counters: MutableMapping[str, int], number: int) -> None:

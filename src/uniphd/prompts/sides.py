@@ -26,12 +26,15 @@ _OPPOSITES = {
 }  # fmt: skip
 
 _ONES = "guy|man|woman|girl|boy|kid|child|lady|person|dude|player|one"
-_PARTS = "side|hand|corner|edge|end|half|top|bottom|front|back|cent(?:er|re)|middle"
+_PARTS = (
+    "side|hand|arms?|legs?|foot|feet|shoulders?|knees?|corner|edge|end|half|top|bottom|front|back"
+    "|cent(?:er|re)|middle"
+)
 _PLACES = "top|bottom|upper|lower|front|back|rear|far|mid|middle|cent(?:er|re)|extreme"
 _COMPOUND = re.compile(
-    rf"(?:{_PLACES}|the|on|to|from|in|at|of|most)?(?P<side>left|right)"
+    rf"(?:{_PLACES}|the|on|to|from|in|at|of|most)?(?P<side>left|right|lft|(?<!to)rt)t*"
     r"(?:most|mostly|handed|handers?|handside|sided|sides|wards?|ys?|ies?|ish|er|est"
-    rf"|arms?|legs?|foot|feet|shoulders?|knees?|{_PARTS}|{_ONES})?",
+    rf"|{_PARTS}|{_ONES})?",
     re.IGNORECASE | re.ASCII,
 )
 _NO_SIDES = re.compile(
@@ -60,7 +63,7 @@ _POINTING = _before(
 )
 _END = r"\s*(?:$|[.,;:!?)])"
 _SUBJECT = _before(
-    r"\b(?:who|which|that|he|she|they|we|you|has|have|had|having|just|already|never)"
+    r"\b(?:who|which|what|that|he|she|they|we|you|has|have|had|having|just|already|never)"
     r"(?:['\u2019](?:s|ve|d))?\s+"
 )
 _OBJECT = _behind(
@@ -70,20 +73,20 @@ _OBJECT = _behind(
 _ABANDONED = _behind(rf"\s+(?:alone|unattended)\b|-overs?\b|\s+behind{_END}")
 _AGREEING = _before(r"\b(?:all|you['\u2019]re|you are|that['\u2019]s)\s+")
 _MEANT = _behind(rf"\s+(?:of|most|{_PARTS})\b")
-_NO_DIRECTION = _behind(r"[\s-]+(?:tri)?angle[sd]?\b|\s+of\s+way\b")
+_NO_DIRECTION = _behind(r"[\s-]+(?:tri)?angle[sd]?\b|[\s-]+of[\s-]+way\b")
 _EXACTLY = _behind(
     r"\s+(?:behind|beside|next|in\s+front|in\s+(?:the\s+)?(?:middle|cent(?:er|re))|on\s+top|there"
     r"|here|now|away|before|after|against|above|below|beneath|under|underneath|between|outside"
     r"|inside|across|around|along|alongside|into|onto|through|past|side\s+up)\b"
 )
 _PLACED = _before(
-    rf"\b(?:on|from|to|at|first|second|third|\d(?:st|nd|rd|th)|{_PLACES})\s+(?:the\s+)?"
+    rf"\b(?:on|from|to|at|very|most|first|second|third|\d(?:st|nd|rd|th)|{_PLACES})[\s-]+(?:the\s+)?"
 )
 _PART = _behind(rf"\s+(?:most|{_PARTS}|{_ONES})\b")
 _JOINED = _behind(r"[-'\u2019.&]\w")
 _SPACED = _before(r"(?:^|\s)")
 _GOING_ON = _behind(rf"{_END}|\s+(?:most|of|in|w|with|wearing|holding|standing|sitting|{_PARTS})\b")
-_NUMBER = _behind(r"\.?\s*\d")
+_NUMBER = _behind(r"\.?\s*\d+\b")
 
 
 class _Side(NamedTuple):

@@ -153,6 +153,13 @@ def test_archives_that_readers_understand_differently(
     refused(path, "not an archive as torch.save writes it|compressed|not a readable|was not loaded")
 
 
+def test_a_changed_weight_in_a_file_of_another_program(path: Path) -> None:
+    good(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(torch.arange(3.0).numpy().tobytes(), b"\1" * 12))
+    refused(path, "is damaged: the checksum of its model/data/0 is wrong")
+
+
 def test_large_archives_have_two_ends(path: Path) -> None:
     good(path)
     content = bytearray(path.read_bytes())

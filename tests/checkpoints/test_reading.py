@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import uniphd
 from tests.composition import TINY, compose_train
 from uniphd.checkpoints.convert import convert
-from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, save_folder
+from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, save_folder, write_weights
 from uniphd.checkpoints.reading import portable_config, start_from
 from uniphd.config.compose import build_network
 from uniphd.errors import CheckpointError, ConfigError
@@ -32,6 +33,16 @@ def folder(tmp_path: Path) -> Path:
 def test_weights_can_be_read_by_whoever_may_read_the_configuration(folder: Path) -> None:
     weights, config = folder / "model.safetensors", folder / "config.json"
     assert weights.stat().st_mode == config.stat().st_mode
+
+
+def test_tied_weights_are_written_twice(tmp_path: Path) -> None:
+    tied = torch.arange(6.0).reshape(2, 3)
+    weights = {"a": tied, "b": tied, "part": tied[1:], "turned": tied.T, "empty": torch.ones(0)}
+    write_weights(tmp_path / "a.safetensors", weights)
+    read = load_file(tmp_path / "a.safetensors")
+    assert read.keys() == weights.keys()
+    for name, value in weights.items():
+        assert torch.equal(read[name], value)
 
 
 def edit(folder: Path, **changes: object) -> None:

@@ -46,18 +46,21 @@ def is_archive(path: Path) -> bool:
         return file.read(len(_FIRST)) == _FIRST
 
 
-def read_archive(path: Path, end: int, largest_pickle: int) -> Archive:
+def read_archive(path: Path, compared: int | None, largest_pickle: int) -> Archive:
     """Read the table of contents and the pickle.
 
     Args:
         path: of the file.
-        end: of the archive in the file; what follows is a checksum that was compared.
+        compared: bytes that the checksum behind them was compared with; None without one, where the
+            archive's own checksums are compared.
         largest_pickle: bytes.
 
     Raises:
         CheckpointError: the archive is not as `torch.save` writes it: it has more than one table of
-            contents, is compressed, or holds an entry twice or outside of its folder.
+            contents, is compressed, or holds an entry twice or outside of its folder; or a byte of
+            it has changed.
     """
+    end = path.stat().st_size if compared is None else compared
     with path.open("rb") as file:
         count = _count_entries(file, end)
     with zipfile.ZipFile(path) as archive:
@@ -66,6 +69,8 @@ def read_archive(path: Path, end: int, largest_pickle: int) -> Archive:
             raise _refusal(path, "its table of contents is not where it must be")
         folder = entries[0].filename.partition("/")[0] + "/" if entries else ""
         _require_plain(path, end, folder, entries)
+        if compared is None and (damaged := archive.testzip()) is not None:
+            raise CheckpointError(f"{path} is damaged: the checksum of its {damaged} is wrong.")
         sizes = {entry.filename.removeprefix(folder): entry.file_size for entry in entries}
         if not 0 < sizes.get(_PICKLE, 0) <= largest_pickle:
             raise _refusal(path, f"its {_PICKLE} is missing or larger than any list of weights")

@@ -76,7 +76,14 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
     `safetensors.torch.save_file` of 0.8 leaves it readable by its owner alone (its issue 782).
     """
-    path.write_bytes(save({key: value.contiguous() for key, value in weights.items()}))
+    separate: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, value in weights.items():
+        storage = value.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share their memory, such as tied embeddings.
+        separate[name] = value.clone() if storage in storages else value
+        storages.add(storage)
+    path.write_bytes(save({name: value.contiguous() for name, value in separate.items()}))
 
 
 def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

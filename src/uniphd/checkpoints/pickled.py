@@ -122,12 +122,12 @@ def read_pickle_safely(source: Path) -> Mapping[str, Any]:
     return content
 
 
-def _inspect(source: Path, end: int | None) -> None:
+def _inspect(source: Path, compared: int | None) -> None:
     """Refuse a file that would do or take more than it should; see `Inspector`."""
     size = source.stat().st_size
     harmless = {"argparse.Namespace", *_STAND_INS}
     if is_archive(source):
-        archive = read_archive(source, size if end is None else end, _LARGEST_PICKLE)
+        archive = read_archive(source, compared, _LARGEST_PICKLE)
         Inspector(size, len(archive.pickle), archive.storages, harmless).follow(archive.pickle)
         return
     with source.open("rb") as file:

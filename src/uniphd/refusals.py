@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any
 
 from uniphd.errors import ConfigError, StorageError, UniPHDError, printable
@@ -18,6 +19,7 @@ from uniphd.errors import ConfigError, StorageError, UniPHDError, printable
 _FLAG = "HYDRA_FULL_ERROR"
 _NOT_THE_USERS = "UNIPHD_HIDES_TRACEBACKS"  # beside _FLAG where we set that; processes inherit both
 HINT = f"{_FLAG}=1 shows the traceback."
+_LONGEST = 300  # characters of a library's sentence; some list all that they know
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -73,7 +75,7 @@ def reason(error: BaseException) -> str:
     name = type(error).__name__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     end = next((i for i, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
-    said = " ".join(lines[:end]).rstrip(".:")
+    said = shorten(" ".join(lines[:end]), _LONGEST, placeholder=" ...").rstrip(".:")
     return f"{said} ({name})" if said else name
 
 

@@ -35,6 +35,7 @@ from uniphd.interrupt import exit_at_interrupt
 from uniphd.metrics.coco import CocoResult
 from uniphd.metrics.report import metrics_table, write_report
 from uniphd.models.build import build_tokenizer
+from uniphd.models.text_encoder import check_texts
 from uniphd.ops.backend import resolve_backend
 from uniphd.refusals import escape_log_records, exit_on_user_error, refused
 from uniphd.training.first_batch import explain_refusals
@@ -82,14 +83,15 @@ def _prepare(config: DictConfig) -> tuple[Trainer, RefHumanModule, ReferringData
         if config.data.eval_transform[key] is None:
             config.data.eval_transform[key] = value
     refuse_wrong_types(config)
+    tokenize = build_tokenizer(model_config.tokenizer)
+    data: ReferringDataModule = build(config.data, tokenize=tokenize)
+    if load_tokenizer(tokenize, data.val_prompts):
+        check_texts(model.prompt_encoder.text_encoder, tokenize)
     if config.int8:
         model = quantize_linear_layers(model)
     module: RefHumanModule = build(
         config.module, model=model, criterion=None, model_config=model_config
     )
-    tokenize = build_tokenizer(model_config.tokenizer)
-    data: ReferringDataModule = build(config.data, tokenize=tokenize)
-    load_tokenizer(tokenize, data.val_prompts)
     trainer: Trainer = build(config.trainer, callbacks=build_callbacks(config), logger=False)
     require_processes(trainer.num_devices * trainer.num_nodes)
     resolve_backend(trainer.strategy.root_device.type, required=False)

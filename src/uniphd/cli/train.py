@@ -42,7 +42,9 @@ from uniphd.keypoints import keypoint_schema
 from uniphd.metrics.report import metrics_table
 from uniphd.models.build import build_tokenizer
 from uniphd.models.compilation import compile_parts
+from uniphd.models.text_encoder import check_texts
 from uniphd.ops.backend import resolve_backend
+from uniphd.prompts import Tokenize
 from uniphd.refusals import escape_log_records, exit_on_user_error, refused
 from uniphd.training.callbacks.monitors import MonitorCheck
 from uniphd.training.callbacks.run_record import RunRecord
@@ -88,7 +90,8 @@ def _prepare(
     tokenize = build_tokenizer(config.tokenizer)
     data: ReferringDataModule = build(config.data, tokenize=tokenize)
     validates = data.validates and config.trainer.limit_val_batches != 0
-    load_tokenizer(tokenize, data.train_kinds.union(data.val_prompts if validates else ()))
+    kinds = data.train_kinds.union(data.val_prompts if validates else ())
+    has_texts = load_tokenizer(tokenize, kinds)
     if not validates:
         _train_without_validation(config)
     checkpoint_io = DurableCheckpointIO()
@@ -102,7 +105,7 @@ def _prepare(
     checkpoint = checkpoint_to_resume(config)
     # Before the processes meet: whoever compiles would keep the others waiting for their time-out.
     resolve_backend(trainer.strategy.root_device.type, required=False)
-    module = _build_module(config)
+    module = _build_module(config, tokenize if has_texts else None)
     if checkpoint is not None and trainer.is_global_zero:
         content = read_to_resume(checkpoint, checkpoint_io, module)
         record.keep(require_same_run(content, checkpoint, config, trainer, module))
@@ -129,8 +132,8 @@ def _build_trainer(
     return trainer
 
 
-def _build_module(config: DictConfig) -> RefHumanModule:
-    """Network and losses, as the configuration and its seed say."""
+def _build_module(config: DictConfig, tokenize: Tokenize | None) -> RefHumanModule:
+    """Network and losses, as the configuration and its seed say; texts are tried, if there are."""
     with refused(f"seed={config.seed} cannot be used"):
         lightning.seed_everything(config.seed, workers=True, verbose=False)
     network, model_config = build_network(config)
@@ -138,6 +141,8 @@ def _build_module(config: DictConfig) -> RefHumanModule:
         rich_print(parameter_report(network))
     if config.init_from is not None:
         start_from(network, config.init_from)
+    if tokenize is not None:
+        check_texts(network.prompt_encoder.text_encoder, tokenize)
     if config.compile is not None:
         compile_parts(network, mode=config.compile)
     module: RefHumanModule = build(

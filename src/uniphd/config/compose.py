@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from uniphd.config.launch import run_id
 from uniphd.errors import ConfigError
 from uniphd.keypoints import keypoint_schema
 from uniphd.metrics.direction import better
+from uniphd.models.backbone import map_channels
 from uniphd.models.build import build_model
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import TextPrompt, Tokenize
@@ -87,16 +89,21 @@ def build_network(config: DictConfig) -> tuple[UniPHD, ModelConfig]:
         return cast(UniPHD, build_model(plain)), model_config
 
 
-def load_tokenizer(tokenize: Tokenize, kinds: Collection[str]) -> None:
+def load_tokenizer(tokenize: Tokenize, kinds: Collection[str]) -> bool:
     """Load a tokenizer's files if text is among the kinds of prompt that will occur.
 
     Loading them in a worker of the data loader would end in a traceback.
 
+    Returns:
+        Whether text is among them.
+
     Raises:
         ConfigError: they cannot be loaded.
     """
-    if TextPrompt.kind in kinds:
-        tokenize(["a person"])
+    if TextPrompt.kind not in kinds:
+        return False
+    tokenize(["a person"])
+    return True
 
 
 def fill_resolvers() -> None:
@@ -139,15 +146,10 @@ def _num_keypoints(name: str) -> int:
     return len(keypoint_schema(name))
 
 
+@lru_cache
 def _timm_channels(name: str, index: int) -> int:
-    """Channels of one of a timm model's last four feature maps."""
-    import timm
-    import torch
-
-    with torch.device("meta"):
-        model = timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1))
-    channels: list[int] = model.feature_info.channels()  # type: ignore[operator,union-attr]
-    return channels[index]
+    """Channels of one of a timm model's four feature maps."""
+    return map_channels(name)[index]
 
 
 def parameter_report(network: nn.Module) -> Table:

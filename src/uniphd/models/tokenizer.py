@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from uniphd.errors import ConfigError
+from uniphd.errors import ConfigError, PromptError
+from uniphd.models.hub import fetching, source_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_REMEDY = (
+    "Name a local folder with its files: tokenizer.name=DIR in a training; for a converted "
+    "checkpoint run uniphd-convert again, with --tokenizer DIR."
+)
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -61,7 +66,8 @@ class HuggingFaceTokenizer:
 
     Args:
         name: model name on the hub or a local folder.
-        max_length: longer texts are cut to this many tokens.
+        max_length: longer texts are cut to this many tokens, or to the fewer that the tokenizer
+            says its language model reads.
 
     Raises:
         ConfigError: its files cannot be loaded, when the first text asks for them.
@@ -72,30 +78,41 @@ class HuggingFaceTokenizer:
         self.max_length = max_length
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return (input ids, attention mask), both (N, T) int64."""
+        """Return (input ids, attention mask), both (N, T) int64.
+
+        Raises:
+            PromptError: a text has not a single token.
+        """
         encoded = self._tokenizer(
             list(texts),
             padding="longest",
             truncation=True,
-            max_length=self.max_length,
+            max_length=min(self.max_length, self._tokenizer.model_max_length),
             return_tensors="pt",
         )
+        for text, count in zip(texts, encoded["attention_mask"].sum(1).tolist(), strict=True):
+            if count == 0:
+                raise PromptError(f"The tokenizer '{self.name}' finds no token in {text!r:.80}.")
         return encoded["input_ids"], encoded["attention_mask"]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return max(self._tokenizer.get_vocab().values()) + 1
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         """Loaded on first use, so that spatial prompts need no tokenizer files."""
         from transformers import AutoTokenizer
 
-        try:
+        source, url = source_of(self.name)
+        with fetching(f"The tokenizer '{self.name}'", _REMEDY, url):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                self.name, trust_remote_code=False
+                source, trust_remote_code=False, padding_side="right"
             )
-        except (OSError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConfigError(
-                f"The tokenizer '{self.name}' cannot be loaded ({reason}). Name a local folder "
-                "with its files: tokenizer.name=DIR in a training; for a converted checkpoint run "
-                "uniphd-convert again, with --tokenizer DIR."
-            ) from error
+            if tokenizer.pad_token is None:  # nobody looks at padding
+                tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+            tokenizer(
+                ["a", "a person"], padding="longest", truncation=True, max_length=self.max_length
+            )
         return tokenizer

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import Format
+from timm.layers.format import Format
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -203,15 +204,16 @@ def _fetching(name: str) -> AbstractContextManager[None]:
     source = timm.get_pretrained_cfg(name)
     what = f"The backbone '{name}' with timm's weights"
     remedy = (
-        "{} there from where there is a network, or give backbone.pretrained=false for random "
+        "Copy {} there from where there is a network, or give backbone.pretrained=false for random "
         "weights, or backbone.weights=FILE of uniphd-convert."
     )
-    if source.hf_hub_id:
+    if source is not None and source.hf_hub_id:
         folder = "models--" + source.hf_hub_id.replace("/", "--")
-        return fetching(what, remedy.format(f"Copy the folder {folder}"))
-    if source.url:
-        file = Path(torch.hub.get_dir(), "checkpoints", Path(source.url).name)
-        return fetching(what, remedy.format(f"Copy {source.url}"), source.url, file)
+        return fetching(what, remedy.format(f"the folder {folder}"), constants.ENDPOINT)
+    if source is not None and source.url:
+        url = str(source.url)
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+        return fetching(what, remedy.format(url), url, file)
     raise ConfigError(f"timm has no weights of '{name}'; give backbone.pretrained=false.")
 
 
@@ -269,7 +271,7 @@ def _find_multiple(name: str, body: nn.Module) -> int:
     Raises:
         ConfigError: it takes images of one size alone, or gives other maps than timm says.
     """
-    size = max(body.pretrained_cfg["input_size"])  # type: ignore[index]
+    size: int = max(body.pretrained_cfg["input_size"])  # type: ignore[index]
     for multiple in _MULTIPLES:
         if _problem(body, (5 * multiple, 2 * multiple), (3 * multiple, _LONG_SIDE)) is None:
             return multiple

@@ -15,12 +15,12 @@ from urllib.request import getproxies, proxy_bypass
 
 from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from uniphd.errors import ConfigError
 from uniphd.refusals import refusal
 
-_PATIENCE = 5  # seconds; HF_HUB_ETAG_TIMEOUT says otherwise
+_PATIENCE = 4  # seconds; HF_HUB_ETAG_TIMEOUT says otherwise
 
 
 @contextmanager
@@ -40,6 +40,8 @@ def fetching(what: str, remedy: str, url: str | None, file: Path | None = None) 
         ConfigError: it cannot be loaded, for whatever reason.
     """
     offline = _offline(url) if url else None
+    chosen = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = chosen or offline is not None
     try:
         if offline and file is not None and not file.exists():
             raise FileNotFoundError(file)
@@ -51,6 +53,8 @@ def fetching(what: str, remedy: str, url: str | None, file: Path | None = None) 
             place = file.parent if file else constants.HF_HUB_CACHE
             raise ConfigError(f"{what} is not in {place}, and {offline}. {remedy}") from error
         raise refusal(f"{what} cannot be loaded", error, remedy) from error
+    finally:
+        constants.HF_HUB_OFFLINE = chosen
 
 
 def source_of(name: str) -> tuple[str, str | None]:
@@ -70,14 +74,11 @@ def source_of(name: str) -> tuple[str, str | None]:
 
 
 def _offline(url: str) -> str | None:
-    """Why nothing can be fetched from a URL, of which the libraries are told; None where it can."""
+    """Why nothing can be fetched from a URL; None where it can."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     reason = unreachable(url)
-    if reason is None:
-        return None
-    constants.HF_HUB_OFFLINE = True
-    return f"{url} cannot be reached ({reason})"
+    return f"{url} cannot be reached ({reason})" if reason else None
 
 
 @lru_cache

@@ -131,7 +131,7 @@ def check_texts(encoder: TextEncoder, tokenize: Tokenize) -> None:
             "The language model gives a text other vectors when it is padded beside a longer one; "
             "choose another text_encoder."
         )
-    if _differ(sentences[0], sentence_alone[0]) or not _differ(*sentences, tolerance=1e-6):
+    if _differ(sentences[0], sentence_alone[0]) or not _differ(sentences[0], sentences[1], 1e-6):
         raise ConfigError(
             "The language model's own vector of a text is not one of the text (it depends on "
             "padding, or on a token that the tokenizer does not write); give "

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _REMEDY = (
-    "Name a local folder with its files: tokenizer.name=DIR in a training; for a converted "
-    "checkpoint run uniphd-convert again, with --tokenizer DIR."
+    "In a training give text_encoder.name=DIR, where its files are, or text_encoder=tiny, which "
+    "needs none; for a converted checkpoint run uniphd-convert again, with --tokenizer DIR."
 )
 _WORD = re.compile(r"\w+|[^\w\s]")
 

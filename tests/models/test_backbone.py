@@ -12,7 +12,8 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from uniphd.errors import CheckpointError, ConfigError
-from uniphd.models.backbone import Backbone, map_channels
+from uniphd.models.backbone import Backbone
+from uniphd.models.timm_features import map_channels
 
 
 @pytest.mark.parametrize("normalize", [False, True])

@@ -21,8 +21,8 @@ from uniphd.config.launch import run_id
 from uniphd.errors import ConfigError
 from uniphd.keypoints import keypoint_schema
 from uniphd.metrics.direction import better
-from uniphd.models.backbone import map_channels
 from uniphd.models.build import build_model
+from uniphd.models.timm_features import map_channels
 from uniphd.models.uniphd import UniPHD
 from uniphd.prompts import TextPrompt, Tokenize
 from uniphd.training.module import parameter_table

@@ -31,7 +31,7 @@ def exit_at_interrupt(command: str, quiet: bool = False) -> Iterator[None]:
     process = os.getpid()
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
-    if not main or before is not signal.default_int_handler:
+    if not main or before not in (signal.default_int_handler, signal.SIG_DFL):
         yield
         return
     signal.signal(signal.SIGINT, end)
@@ -39,6 +39,12 @@ def exit_at_interrupt(command: str, quiet: bool = False) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def end_silently() -> None:
+    """Let the system end the process at Ctrl-C, where Python would print a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def say(line: str) -> None:

@@ -19,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from uniphd.data.categories import Categories, keypoint_order, parse_categories
+from uniphd.data.contradictions import contradiction_problems
+from uniphd.data.geometry import Geometry, read_geometry
 from uniphd.data.json_file import read_json
 from uniphd.data.masks import Mask, decode_segmentation
 from uniphd.data.official import select_as_official
-from uniphd.data.problems import OnError, Problem, raise_or_log
+from uniphd.data.problems import OnError, Problem, raise_or_log, unusable_ids
 from uniphd.data.validation import (
     FieldError,
     is_id,
@@ -116,6 +118,7 @@ def load_annotations(
     on_error: OnError = "raise",
     schema: KeypointSchema = COCO17,
     scribble_prompts: Sequence[str] = ("point", "scribble"),
+    verify_fields: bool = True,
 ) -> AnnotationFile:
     """Read and validate a RefHuman annotation file.
 
@@ -131,11 +134,13 @@ def load_annotations(
             says which id people have.
         scribble_prompts: the kinds of prompt that are made of the file's scribbles. With none,
             people may lack them.
+        verify_fields: whether to compare box, area, keypoints and scribbles with the mask. Single
+            people who contradict themselves are warned of, or with "skip" left out.
 
     Raises:
         AnnotationError: the file is missing, is not JSON, lacks its two lists, has other keypoints,
-            no category of people or no valid record; with "raise" also when any record has a
-            problem.
+            no category of people or no valid record, or its fields contradict each other in the
+            file as a whole; with "raise" also when any record has a problem.
     """
     path = Path(path)
     content = _read(path)
@@ -148,11 +153,31 @@ def load_annotations(
         categories=categories,
         scribble_prompts=scribble_prompts,
     )
-    instances = list(_collect(content, str(path), problems, parse))
+    unparsed: list[tuple[_Entry, _Entry]] = []
+    instances = list(_collect(content, str(path), problems, unparsed, parse))
+    if verify_fields:
+        rest = [read_geometry(*entries, len(schema)) for entries in unparsed]
+        geometries = [*map(_geometry, instances), *filter(None, rest)]
+        problems += contradiction_problems(geometries, str(path), on_error, unusable_ids(problems))
     raise_or_log(problems, on_error, AnnotationError, str(path))
+    unusable = unusable_ids(problems)
+    instances = [person for person in instances if person.image_id not in unusable]
     if not instances:
         raise AnnotationError(f"{path} has no valid record; use a file that has one.")
-    return AnnotationFile(tuple(instances), tuple(problems))
+    return AnnotationFile(tuple(instances), tuple(p for p in problems if not p.is_warning))
+
+
+def _geometry(person: ReferredPerson) -> Geometry:
+    return Geometry(
+        image_id=person.image_id,
+        file_name=person.file_name,
+        size=person.size,
+        counts=person.counts,
+        bbox=np.array(person.bbox),
+        area=person.area,
+        keypoints=person.keypoints,
+        scribbles=person.scribbles.reshape(-1, 2) if person.scribbles.size else None,
+    )
 
 
 def _read(path: Path) -> _Entry:
@@ -168,9 +193,13 @@ def _collect(
     content: _Entry,
     file: str,
     problems: list[Problem],
+    unparsed: list[tuple[_Entry, _Entry]],
     parse: Callable[[_Entry, _Entry], ReferredPerson],
 ) -> Iterator[ReferredPerson]:
-    """Pair images with annotations; yield valid instances by image id and append to `problems`."""
+    """Pair images with annotations; yield valid instances by image id.
+
+    What is wrong is appended to `problems`, and entries that are to `unparsed`.
+    """
     selection = select_as_official(
         _by_id(content["images"], "images", "id", file, problems),
         _by_id(content["annotations"], "annotations", "image_id", file, problems),
@@ -181,7 +210,10 @@ def _collect(
     repeated = _repeated_annotation_ids(chain.from_iterable(selection.annotations.values()))
     for image_id, images in sorted(selection.images.items()):
         try:
-            yield parse(*_pair(images, selection.annotations[image_id], repeated))
+            pair = _pair(images, selection.annotations[image_id], repeated)
+            unparsed.append(pair)
+            yield parse(*pair)
+            unparsed.pop()
         except FieldError as error:
             where = f"{file}, image id {image_id}{error.annotation}"
             problems.append(Problem(error.kind, f"{where}: {error}.", (image_id,)))

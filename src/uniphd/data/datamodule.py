@@ -42,6 +42,9 @@ class RefHumanDataModule(ReferringDataModule):
         limit_val_people: validate on this many people, those with the lowest image ids.
         on_error: "raise" stops before the first step at unusable annotations or images; "skip"
             leaves them out and logs how many.
+        verify_fields: whether to compare box, area, keypoints and scribbles with the mask. A file
+            that contradicts itself is refused; single people who do are warned of, or with "skip"
+            left out.
         verify_files: whether to read every image once at the start; without, a damaged one
             stops the run when it is reached.
         loading: the arguments of `ReferringDataModule`.
@@ -62,6 +65,7 @@ class RefHumanDataModule(ReferringDataModule):
         limit_people: int | None = None,
         limit_val_people: int | None = None,
         on_error: OnError = "raise",
+        verify_fields: bool = True,
         verify_files: bool = True,
         **loading: Unpack[LoaderOptions],
     ) -> None:
@@ -76,6 +80,7 @@ class RefHumanDataModule(ReferringDataModule):
         self.limit_people = limit_people
         self.limit_val_people = limit_val_people
         self.on_error: OnError = on_error
+        self.verify_fields = verify_fields
         self.verify_files = verify_files
 
     @property
@@ -110,7 +115,11 @@ class RefHumanDataModule(ReferringDataModule):
             )
             if self.val_distractors_file is not None:
                 others = load_annotations(
-                    self.root / at_home(self.val_distractors_file), self.on_error, self.schema, ()
+                    self.root / at_home(self.val_distractors_file),
+                    self.on_error,
+                    self.schema,
+                    (),
+                    self.verify_fields,
                 )
                 self.val_distractors = others.instances
 
@@ -119,7 +128,9 @@ class RefHumanDataModule(ReferringDataModule):
     ) -> tuple[ReferredPerson, ...]:
         """The valid instances of a file, at most `limit` of them, with usable images."""
         path = self.root / at_home(file)
-        read = load_annotations(path, self.on_error, self.schema, scribble_prompts)
+        read = load_annotations(
+            path, self.on_error, self.schema, scribble_prompts, self.verify_fields
+        )
         instances = read.instances[:limit]
         if self.verify_files:
             workers = min(8, os.cpu_count() or 1)

@@ -33,6 +33,7 @@ _BORDER = 1.0
 
 _SYSTEMATIC = 0.5  # of the people; or, with one other reading that fits,
 _SYSTEMATIC_READING, _LEAST_PEOPLE = 0.1, 3
+_TOLD = 0.5  # of those who contradict themselves: what fits them is said
 _ANOTHERS = "another person's"
 _FITTING_ANOTHER = 0.7
 
@@ -130,9 +131,9 @@ def contradiction_problems(
 def _systematic(
     finding: _Finding, reading: str, fitting: int, people: Sequence[Geometry], file: str
 ) -> Problem:
-    wrong = np.flatnonzero(finding.wrong)
+    wrong: list[int] = np.flatnonzero(finding.wrong).tolist()
     first = wrong[int(finding.fits(reading).argmax())]
-    fits = f"; {fitting} fit as {reading}" if fitting else ""
+    fits = f"; {fitting} fit as {reading}" if fitting >= _TOLD * len(wrong) else ""
     message = (
         f"{file}: {finding.field} of {len(wrong)} of {finding.judged.sum()} people contradicts "
         f"{finding.other}{fits}, such as image id {people[first].image_id}: {finding.show(first)}; "
@@ -146,7 +147,7 @@ def _single(
     finding: _Finding, usual: str, people: Sequence[Geometry], file: str
 ) -> Iterator[Problem]:
     kind = f"{finding.field} against {finding.other}"
-    for number, index in enumerate(np.flatnonzero(finding.wrong)):
+    for number, index in enumerate(np.flatnonzero(finding.wrong).tolist()):
         names = [name for name in (_ANOTHERS, usual) if finding.fits(name)[number]]
         fits = f", and fits as {names[0]}" if names else ""
         message = (
@@ -165,7 +166,7 @@ def _findings(fields: Geometries) -> Iterator[_Finding]:
     in_mask = _share(fields.keypoints, fields.masks)
     in_box = _share(fields.keypoints, stated)
     off_box = overlap(stated, fields.masks) < _LEAST_IOU
-    off_box &= np.isfinite(fields.boxes).all(1)
+    off_box &= np.isfinite(fields.boxes.sum(1))
     off_keypoints = in_mask < _LEAST_SHARE
     both = off_box & off_keypoints & (in_box >= _LEAST_SHARE)
     yield _boxes(fields, "'bbox'", off_box & ~both)
@@ -181,13 +182,13 @@ def _findings(fields: Geometries) -> Iterator[_Finding]:
 def _exchanged_sides(fields: Geometries, stated: Numbers) -> _Finding:
     """Boxes that leave their images, where none would if width and height were exchanged."""
     ends = stated[:, 2:] - _BORDER
-    outside = (ends > fields.sizes).any(1)
+    outside = (ends - fields.sizes).max(1) > 0
     inside = overlap(stated, fields.masks)[~outside]
     if (ends > fields.sizes[:, ::-1]).any() or (inside.size and np.median(inside) < _LEAST_IOU):
         outside = np.zeros_like(outside)
     return _Finding(
         "'height' and 'width'",
-        np.isfinite(ends).all(1),
+        np.isfinite(ends.sum(1)),
         outside,
         {"each other": outside[outside]},
         lambda i: f"{_brief(fields.sizes[i][::-1])} beside 'bbox' {_brief(fields.boxes[i])}",
@@ -209,7 +210,7 @@ def _boxes(fields: Geometries, name: str, wrong: Flags) -> _Finding:
     )
     return _Finding(
         name,
-        np.isfinite(fields.boxes).all(1),
+        np.isfinite(fields.boxes.sum(1)),
         wrong,
         readings,
         lambda i: f"{_brief(fields.boxes[i])} beside the mask's {_brief(_as_box(fields.masks[i]))}",
@@ -227,7 +228,7 @@ def _points(fields: Geometries, name: str, points: Numbers, wrong: Flags) -> _Fi
     )
 
     def show(index: int) -> str:
-        first = points[index][np.isfinite(points[index]).all(1)][0]
+        first = points[index][np.isfinite(points[index].sum(1))][0]
         return f"{_brief(first)} beside the mask's box {_brief(_as_box(fields.masks[index]))}"
 
     return _Finding(name, np.isfinite(_share(points, fields.masks)), wrong, readings, show)
@@ -246,7 +247,8 @@ def _areas(fields: Geometries) -> _Finding:
 
     def beyond(factor: float) -> Flags:  # of small masks, the outline is many pixels
         outline = sides.sum(1)
-        return (areas > pixels * factor + outline) | (areas < pixels / factor - outline)
+        high, low = pixels * factor + outline, pixels / factor - outline
+        return np.asarray((areas > high) | (areas < low))
 
     box = _near(areas, sides.prod(1)) | _near(areas, fields.boxes[:, 2:].prod(1))
     finer = _near(pixels, sides.prod(1)) & (areas < pixels) & (areas > pixels / 4)
@@ -278,7 +280,7 @@ def _share(points: Numbers, boxes: Numbers) -> Numbers:
 
 
 def _near(first: Numbers, second: Numbers) -> Flags:
-    return np.abs(first - second) <= 0.03 * second
+    return np.asarray(np.abs(first - second) <= 0.03 * second)
 
 
 def _as_box(corners: Numbers) -> Numbers:

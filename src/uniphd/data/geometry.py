@@ -67,7 +67,7 @@ def read_geometry(
         counts, _ = parse_segmentation(annotation, size)
     except FieldError:
         return None
-    area = annotation.get("area")
+    area: Any = annotation.get("area")
     return Geometry(
         image_id=image["id"],
         file_name=file_name,

@@ -73,7 +73,7 @@ def point_readings(points: Numbers, sizes: Numbers, masks: Numbers) -> Iterator[
     """
     image, corner = sizes[:, None], masks[:, None, :2]
     extent = masks[:, None, 2:] - corner
-    yield "one and the same point", (_extent(points) == 0).all(1)
+    yield "one and the same point", _extent(points).max(1) == 0
     for unit, parts in _UNITS.items():
         scale = image / parts if parts else 1.0
         yield f"y, x{unit}", _fits(points[..., ::-1] * scale, masks)
@@ -88,7 +88,7 @@ def point_readings(points: Numbers, sizes: Numbers, masks: Numbers) -> Iterator[
     scales = (masks[:, :2] + masks[:, 2:]) / 2 / middle
     scale, resized = np.median(scales, axis=0), np.median(scales / sizes, axis=0)
     yield f"those of images {_times(scale)} as large", _fits(points * scale, masks)
-    yield "those of images of one size", _fits(points * (sizes * resized)[:, None], masks)
+    yield "those of images resized to one size", _fits(points * (sizes * resized)[:, None], masks)
 
 
 def corners_of(boxes: Numbers) -> Numbers:
@@ -102,7 +102,8 @@ def overlap(first: Numbers, second: Numbers) -> Numbers:
     common = sides.clip(0).prod(1)
     areas = [(box[:, 2:] - box[:, :2]).clip(0).prod(1) for box in (first, second)]
     union = areas[0] + areas[1] - common
-    return np.nan_to_num(np.divide(common, union, out=np.zeros_like(union), where=union > 0))
+    ratio = np.divide(common, union, out=np.zeros_like(union), where=union > 0)
+    return np.asarray(np.nan_to_num(ratio))
 
 
 def share_inside(points: Numbers, boxes: Numbers) -> Numbers:
@@ -111,13 +112,14 @@ def share_inside(points: Numbers, boxes: Numbers) -> Numbers:
     low, high = boxes[:, :2] - margin, boxes[:, 2:] + margin
     inside = ((points >= low[:, None]) & (points <= high[:, None])).all(-1).sum(1)
     number = np.isfinite(points).all(-1).sum(1)
-    return np.divide(inside, number, out=np.full(len(points), np.nan), where=number > 0)
+    share = np.divide(inside, number, out=np.full(len(points), np.nan), where=number > 0)
+    return np.asarray(share)
 
 
 def _fits(points: Numbers, masks: Numbers) -> Flags:
     """Whether points lie on a box and go over a good part of it."""
     spread = _extent(points) >= _LEAST_EXTENT * (masks[:, 2:] - masks[:, :2])
-    return (share_inside(points, masks) >= _FITTING_SHARE) & spread.any(1)
+    return np.asarray((share_inside(points, masks) >= _FITTING_SHARE) & spread.any(1))
 
 
 def _extent(points: Numbers) -> Numbers:
@@ -126,4 +128,4 @@ def _extent(points: Numbers) -> Numbers:
 
 def _times(scale: Numbers) -> str:
     """The usual factor from what a file has to pixels, the other way round."""
-    return f"{1 / np.median(scale):.2g} times" if scale.size else "otherwise"
+    return f"{float(f'{1 / np.median(scale):.2g}'):g} times" if scale.size else "otherwise"

@@ -162,9 +162,12 @@ def parse_keypoints(
     numbers = _numbers(annotation, "keypoints", 3 * len(schema))
     keypoints = numbers.reshape(-1, 3)[list(order)]
     points, visibility = keypoints[:, :2], keypoints[:, 2]
-    if not ((visibility == 0) | (visibility == 1) | (visibility == 2)).all():
+    other = ~np.isin(visibility, (0, 1, 2))
+    if other.any():
         raise FieldError(
-            "wrong keypoints", "'keypoints' has a visibility other than 0, 1, 2; correct it"
+            "wrong keypoints",
+            f"'keypoints' has a visibility other than 0, 1, 2: {visibility[other][0]:g}; correct "
+            "it, and give no scores but 1 for hidden and 2 for visible",
         )
     labelled = visibility > 0
     if not labelled.any():
@@ -193,7 +196,10 @@ def parse_segmentation(
         raise FieldError("wrong segmentation", f"'segmentation' {error}; correct it") from error
     runs = run_lengths(counts)
     if mask_area(runs) == 0:
-        raise FieldError("empty mask", "'segmentation' covers no pixel; draw the person's mask")
+        raise FieldError(
+            "empty mask",
+            "'segmentation' covers no pixel; draw the person's mask, in pixels of the image",
+        )
     return counts, runs
 
 

@@ -138,7 +138,6 @@ def test_a_schedule_that_does_not_fit_is_warned_of(
         (partial(warmup_cosine, warmup_steps=2, total_steps=9), 9),
         (partial(torch_schedules.LinearLR, total_iters=3), 9),
         (partial(torch_schedules.ExponentialLR, gamma=0.9), 9),
-        (partial(torch_schedules.ReduceLROnPlateau, patience=3), 9),
         (partial(torch_schedules.OneCycleLR, max_lr=0.5, total_steps=9), 9),
         (partial(STEPS, milestones=[18]), float("inf")),
     ],
@@ -154,6 +153,11 @@ def test_a_schedule_that_ends_before_the_run_is_refused() -> None:
     make = partial(torch_schedules.OneCycleLR, max_lr=0.5, total_steps=6)
     with pytest.raises(ConfigError, match=r"optim\.scheduler ends before .* 9 steps does: .*is 6"):
         schedule(make, 9).check(optimizer())
+
+
+def test_a_schedule_that_follows_a_metric_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.scheduler=ReduceLROnPlateau waits for a metric"):
+        schedule(partial(torch_schedules.ReduceLROnPlateau, patience=3), 9).on(optimizer())
 
 
 class Learner(LightningModule):

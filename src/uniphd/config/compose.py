@@ -32,6 +32,7 @@ _NOISE = (
     r"The number of training batches .* is smaller than the logging interval",
     r"The '.*_dataloader' does not have many workers",
     r"The dirpath has changed from",
+    r"Be aware that when using `ckpt_path`",  # config.same_run says what of that matters
     r"Checkpoint directory .* exists and is not empty",  # a resumed run writes there again
     r"The .grad attribute of a Tensor that is not a leaf",  # torch.compile's own look at it
     r"It is recommended to use `self.log\('val/.*sync_dist",  # all processes compute the same

@@ -49,11 +49,21 @@ class Schedule:
         self._length = length
 
     def on(self, optimizer: Optimizer) -> LRScheduler:
-        """The schedule of an optimizer, at the run's start."""
+        """The schedule of an optimizer, at the run's start.
+
+        Raises:
+            ConfigError: it follows a metric.
+        """
         arguments = {}
         if "run_steps" in inspect.signature(self._make).parameters:
             arguments["run_steps"] = self._length
-        return self._make(optimizer, **arguments)
+        schedule = self._make(optimizer, **arguments)
+        if isinstance(schedule, ReduceLROnPlateau):
+            raise ConfigError(
+                "optim.scheduler=ReduceLROnPlateau waits for a metric, which no schedule is told; "
+                "give one that follows steps or epochs, such as optim=step."
+            )
+        return schedule
 
     def check(self, optimizer: Optimizer) -> None:
         """Warn where the schedule does not fit the run.
@@ -65,8 +75,6 @@ class Schedule:
             ConfigError: the schedule cannot go on until the run's end.
         """
         trial, schedule = self._trial(optimizer)
-        if isinstance(schedule, ReduceLROnPlateau):
-            return
         rates = [_rates(trial)]
         for _ in range(int(self._length) - 1 if self._length <= _LONGEST else 0):
             self._advance(schedule)
@@ -89,7 +97,7 @@ class Schedule:
             ConfigError: the schedule has ended before that place.
         """
         done = getattr(schedule, "last_epoch", 0)
-        if not done or isinstance(schedule, ReduceLROnPlateau):
+        if not done:
             return
         trial, anew = self._trial(optimizer)
         for _ in range(done):

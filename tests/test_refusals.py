@@ -13,7 +13,7 @@ import pytest
 
 from uniphd.errors import AnnotationError, ConfigError, ImageError, UniPHDError, printable
 from uniphd.ops.errors import NativeOpsError
-from uniphd.refusals import escape_log_records, exit_on_user_error, reason, refused
+from uniphd.refusals import escape_log_records, exit_on_user_error, message, reason, refused
 
 NAME = "a\nfile\x1b[31m.png"
 
@@ -60,6 +60,13 @@ def test_a_reason_is_the_first_sentence_and_the_class(error: Exception, said: st
     assert reason(error) == said
 
 
+def test_what_a_loading_process_raised_is_said_without_its_traceback() -> None:
+    around = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+    error = ValueError(f"{around}call last):\n  File x\nValueError: no: such thing\n")
+    assert message(error) == "no: such thing"
+    assert reason(error) == "no: such thing (ValueError)"
+
+
 def test_what_a_library_refuses_is_one_sentence() -> None:
     with pytest.raises(ConfigError) as caught, refused("It fails", "Give another."):
         raise RuntimeError("no such thing.\nDetails")
@@ -83,7 +90,7 @@ def test_our_errors_and_interrupts_are_not_refusals() -> None:
         (ConfigError(f"{NAME} is wrong."), "uniphd-x: a\\nfile\\x1b[31m.png is wrong."),
         (
             OSError(errno.ENOSPC, "No space left on device", NAME),
-            "uniphd-x: a\\nfile\\x1b[31m.png cannot be used: No space left on device (OSError). "
+            "uniphd-x: a\\nfile\\x1b[31m.png cannot be written: No space left on device (OSError). "
             "Free space, or choose another disk. HYDRA_FULL_ERROR=1 shows the traceback.",
         ),
         (
@@ -106,6 +113,12 @@ def test_a_command_ends_with_a_sentence_or_with_the_traceback(
     assert caught.value is error
 
 
+def test_an_error_without_a_file_names_the_folder() -> None:
+    with pytest.raises(SystemExit) as ended, exit_on_user_error("uniphd-x", "runs/1"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "A file in runs/1 cannot be written: No space" in str(ended.value)
+
+
 def test_mistakes_of_our_code_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError), exit_on_user_error("uniphd-x"):
         _ = 1 // 0
@@ -124,7 +137,9 @@ def test_an_output_that_takes_no_more_is_one_sentence() -> None:
             [sys.executable, "-c", PRINTS], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert done.returncode == 1
-    assert done.stderr.startswith(b"x: The system gives up: No space left on device (OSError).")
+    assert done.stderr.startswith(
+        b"x: A file cannot be written: No space left on device (OSError)."
+    )
     assert b"Traceback" not in done.stderr
 
 

@@ -73,18 +73,26 @@ def refusal(what: str, error: BaseException, advice: str = "") -> ConfigError:
 def reason(error: BaseException) -> str:
     """What an exception says in its first sentence, without a full stop, and its class."""
     name = type(error).__name__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message(error).splitlines() if line.strip()]
     end = next((i for i, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
     said = shorten(" ".join(lines[:end]), _LONGEST, placeholder=" ...").rstrip(".:")
     return f"{said} ({name})" if said else name
 
 
+def message(error: BaseException) -> str:
+    """What an exception says; of one in a loading process, without the traceback around it."""
+    text = "\n".join(map(str, error.args)) if isinstance(error, UniPHDError) else str(error)
+    _, in_worker, traceback = text.partition("Original Traceback (most recent call last):\n")
+    return traceback.rpartition(f"{type(error).__name__}: ")[2].strip() if in_worker else text
+
+
 @contextmanager
-def exit_on_user_error(command: str) -> Iterator[None]:
+def exit_on_user_error(command: str, folder: str | None = None) -> Iterator[None]:
     """End the program with one sentence where the user can mend the cause, and with exit code 1.
 
     Args:
         command: the program's name.
+        folder: where it writes.
     """
     try:
         yield
@@ -95,17 +103,27 @@ def exit_on_user_error(command: str) -> Iterator[None]:
     except (UniPHDError, OSError) as error:
         if tracebacks_wanted():
             raise
-        said = error if isinstance(error, UniPHDError) else storage_error(error)
+        said = error if isinstance(error, UniPHDError) else storage_error(error, folder)
         sys.exit(f"{command}: {said}")
 
 
-def storage_error(error: OSError, advice: str = "Choose one that can be used.") -> StorageError:
-    """What the operating system says of a file, and what to do; where the disk is full, free it."""
-    what = f"{error.filename} cannot be used" if error.filename else "The system gives up"
+def storage_error(
+    error: OSError, folder: str | None = None, advice: str = "Choose one that can be used."
+) -> StorageError:
+    """What the operating system says of a file, and what to do.
+
+    Args:
+        error: may lack the file's name, as one of writing does.
+        folder: where the file may be, then.
+        advice: a sentence for whom the file or its folder is the wrong one.
+    """
     if error.errno in _FULL:
-        advice = "Free space, or choose another disk."
+        what, advice = "cannot be written", "Free space, or choose another disk."
+    else:
+        what = "cannot be used"
     said = f"{error.strerror} ({type(error).__name__})" if error.strerror else reason(error)
-    return StorageError(f"{what}: {said}. {advice} {HINT}")
+    file = error.filename or (f"A file in {folder}" if folder else "A file")
+    return StorageError(f"{file} {what}: {said}. {advice} {HINT}")
 
 
 def escape_log_records() -> None:

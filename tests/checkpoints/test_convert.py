@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from timm.models.swin_transformer import checkpoint_filter_fn
 import uniphd
 from uniphd.checkpoints.convert import convert
 from uniphd.checkpoints.pickled import read_pickle_safely
-from uniphd.errors import CheckpointError
+from uniphd.errors import CheckpointError, StorageError
 from uniphd.models.backbone import Backbone
 
 
@@ -75,6 +76,30 @@ def test_official_checkpoint_becomes_a_model_folder(
     moved = network.backbone.body.get_parameter("layers_1.downsample.norm.bias")
     assert moved.tolist() == list(range(384))
     assert not network.training
+
+
+def test_a_full_disk_leaves_the_folder_as_it_was(
+    official: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = save(tmp_path, official), tmp_path / "out"
+    convert(source, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"out/model\.safetensors cannot be written: No space"):
+        convert(source, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_folder_that_is_a_file_is_one_sentence(
+    official: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(StorageError, match="cannot be written: Not a directory"):
+        convert(save(tmp_path, official), tmp_path / "out")
 
 
 def test_old_constants_and_parallel_prefix_are_accepted(

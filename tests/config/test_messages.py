@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from tests.composition import compose_eval, compose_train
 from uniphd.cli import evaluate, train
@@ -159,6 +160,15 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
         ended.value
     )
     assert "hydra.run.dir=DIR" in str(ended.value)
+
+
+def test_a_folder_without_a_name_is_one_sentence() -> None:
+    config = OmegaConf.create({"folder": "${missing}"})
+    with (
+        pytest.raises(SystemExit, match="folder cannot be filled in: Interpolation key 'missing'"),
+        explain_overrides("uniphd-train", "train"),
+    ):
+        _ = config.folder
 
 
 def test_other_errors_of_files_are_one_sentence_with_their_class(tmp_path: Path) -> None:

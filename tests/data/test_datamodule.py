@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,22 @@ def make(folder: Path, tokenize: Tokenizer) -> Make:
 
 def image_ids(loader: Any) -> list[int]:
     return [image_id for batch in loader for image_id in batch.image_ids]
+
+
+def test_a_damaged_image_in_a_loading_process_is_our_sentence_alone(
+    make: Make, folder: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(folder, tmp_path / "data")
+    for image in (root / "images").iterdir():
+        image.write_bytes(image.read_bytes()[:200])
+    data = make(root=root, verify_files=False, num_workers=1, persistent_workers=False)
+    data.setup("fit")
+    with pytest.raises(ImageError) as caught:
+        next(iter(data.train_dataloader()))
+    assert re.fullmatch(
+        r"image id \d+: \S+ cannot be read \(.*\); replace the image\.", str(caught.value)
+    )
+    assert "Original Traceback" in str(caught.value.__cause__)
 
 
 def test_training_sees_everybody_and_validation_does_so_per_kind(make: Make) -> None:

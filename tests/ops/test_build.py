@@ -21,6 +21,7 @@ from uniphd.ops import backend, plan
 from uniphd.ops import build as builder
 from uniphd.ops.build import build
 from uniphd.ops.errors import NativeOpsError
+from uniphd.ops.info import settings
 from uniphd.ops.plan import cache_folder, find_cached, make_plan
 
 
@@ -189,6 +190,18 @@ def test_cache_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("UNIPHD_CACHE", str(tmp_path / "file"))
     with pytest.raises(NativeOpsError, match=r"the cache .* is not writable .* set UNIPHD_CACHE"):
         build("cpu")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("UNIPHD_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(NativeOpsError, match="no home folder for the cache: set UNIPHD_CACHE"):
+        build("cpu")
+    assert settings()["cache"].startswith("none (there is no home folder")
 
 
 def test_read_only_cache(cache: Path) -> None:

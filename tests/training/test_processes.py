@@ -231,6 +231,25 @@ def test_other_errors_pass() -> None:
     assert not isinstance(caught.value, TrainingError)
 
 
+@pytest.mark.parametrize(
+    ("said", "repeated"),
+    [
+        (
+            "DataLoader worker (pid 7) is killed by signal: Killed. ",
+            r"\(pid 7\) is .*: Killed\. The",
+        ),
+        (
+            "DataLoader worker (pid(s) 7, 8) exited unexpectedly",
+            r"7, 8\) exited unexpectedly\. The",
+        ),
+    ],
+)
+def test_a_loading_process_that_died_is_a_sentence(said: str, repeated: str) -> None:
+    with pytest.raises(TrainingError, match=repeated) as caught, explain_lost_processes():
+        raise RuntimeError(said)
+    assert "fewer data.num_workers" in str(caught.value)
+
+
 def test_processes_that_do_not_meet_end_with_a_sentence() -> None:
     sentence = r"did not find each other \(.*\)\. Start all of them"
     with pytest.raises(TrainingError, match=sentence), explain_lost_processes():

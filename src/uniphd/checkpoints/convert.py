@@ -69,6 +69,7 @@ def convert(
 
     Raises:
         CheckpointError: the file cannot be read safely, or keys or shapes do not fit.
+        StorageError: the disk is full, or the folder cannot be written to.
     """
     content = read_pickle_safely(source)
     if CONFIG_KEY in content:
@@ -200,7 +201,6 @@ def _convert_swin(state: Mapping[str, Tensor], out: Path) -> Conversion:
     with torch.device("meta"):
         expected = Backbone(**options).body.state_dict()
     require_fit(weights, expected, _MISFIT, unknown)
-    out.mkdir(parents=True, exist_ok=True)
     path = out / BACKBONE_FILE
     write_weights(path, {key: value.float() for key, value in weights.items()})
     return Conversion("swin", len(weights), skipped, path)

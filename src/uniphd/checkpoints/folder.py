@@ -15,6 +15,7 @@ from uniphd.checkpoints.older import renamed_config, renamed_weights
 from uniphd.checkpoints.plain import read_json, require_plain
 from uniphd.errors import CheckpointError
 from uniphd.keypoints import COCO17
+from uniphd.training.fault_tolerance.files import replacing
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -64,17 +65,24 @@ class ModelConfig:
 
 
 def save_folder(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """Write a model folder; it is created when missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a model folder; it is created when missing.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written to.
+    """
     write_weights(folder / WEIGHTS_FILE, weights)
     text = json.dumps({"format": _FORMAT, **asdict(config)}, indent=2)
-    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    with replacing(folder / CONFIG_FILE) as file:
+        file.write(f"{text}\n".encode())
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write a safetensors file with the permissions of any new file.
 
     `safetensors.torch.save_file` of 0.8 leaves it readable by its owner alone (its issue 782).
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written to.
     """
     separate: dict[str, Tensor] = {}
     storages: set[int] = set()
@@ -83,7 +91,8 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
         # safetensors refuses tensors that share their memory, such as tied embeddings.
         separate[name] = value.clone() if storage in storages else value
         storages.add(storage)
-    path.write_bytes(save({name: value.contiguous() for name, value in separate.items()}))
+    with replacing(path) as file:
+        file.write(save({name: value.contiguous() for name, value in separate.items()}))
 
 
 def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

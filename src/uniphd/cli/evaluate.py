@@ -105,7 +105,7 @@ def _hydra_main(config: DictConfig) -> None:
 
 
 def _run(config: DictConfig) -> None:
-    with exit_on_user_error("uniphd-eval"), own_folder(config):
+    with exit_on_user_error("uniphd-eval", config.paths.output_dir), own_folder(config):
         evaluate(config)
 
 

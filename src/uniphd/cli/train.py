@@ -183,7 +183,7 @@ def _hydra_main(config: DictConfig) -> float | None:
 
 
 def _run(config: DictConfig) -> float | None:
-    with exit_on_user_error("uniphd-train"), own_folder(config):
+    with exit_on_user_error("uniphd-train", config.paths.output_dir), own_folder(config):
         return sweep_result(train(config), config.optimized_metric)
 
 

@@ -124,13 +124,16 @@ def require_values(config: DictConfig) -> None:
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        said = " ".join(str(error.msg).split())
-        raise ConfigError(
-            f"{error.full_key} cannot be filled in: {said}; give it a value."
-        ) from error
+        raise ConfigError(unresolved(error)) from error
     if missing := sorted(OmegaConf.missing_keys(config)):
         example = " ".join(f"{key}=..." for key in missing)
         raise ConfigError(f"{', '.join(missing)} must be given; add {example} to the command.")
+
+
+def unresolved(error: OmegaConfBaseException) -> str:
+    """That a key takes a value which there is not."""
+    said = str(error.msg).partition("\n")[0]
+    return f"{error.full_key} cannot be filled in: {said}; give it a value."
 
 
 def silence_noise() -> None:

@@ -14,8 +14,9 @@ from typing import Any, cast
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from uniphd.config.compose import config_dir
+from uniphd.config.compose import config_dir, unresolved
 from uniphd.errors import printable
 from uniphd.refusals import exceptions_from_hydra, storage_error, tracebacks_wanted
 
@@ -26,7 +27,7 @@ _LIKE = 0.6  # what difflib takes for a close match
 def explain_overrides(command: str, config_name: str) -> Iterator[None]:
     """End the program with our sentence where Hydra would end it with its own.
 
-    Also where the run's folder, which Hydra makes, cannot be written.
+    Also where the run's folder, which Hydra makes, has no name or cannot be written.
 
     Hydra prints an error and exits, unless HYDRA_FULL_ERROR=1 asks it to raise the exception. Who
     has set that wants the exception, and gets it.
@@ -42,12 +43,17 @@ def explain_overrides(command: str, config_name: str) -> Iterator[None]:
         if tracebacks_wanted():
             raise
         sys.exit(printable(f"{command}: {explanation(error, config_name, sys.argv[1:])}"))
+    except OmegaConfBaseException as error:
+        if tracebacks_wanted():
+            raise
+        sys.exit(printable(f"{command}: {unresolved(error)}"))
     except OSError as error:
         if tracebacks_wanted():
             raise
         said = storage_error(
             error,
-            "Start it in a folder that can be written, or give the run's with hydra.run.dir=DIR.",
+            advice="Start it in a folder that can be written, or give the run's with "
+            "hydra.run.dir=DIR.",
         )
         sys.exit(f"{command}: {said}")
 

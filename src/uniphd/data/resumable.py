@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from uniphd.data.dataset import Sample
 from uniphd.data.samplers import EpochSampler
+from uniphd.errors import UniPHDError
+from uniphd.refusals import message
 
 # What schedulers ask a job to stop with: SIGTERM when they take the machine away, SIGUSR1 (Slurm's
 # `--signal=USR1@300`) or SIGUSR2 (submitit's) some time before its end; and a terminal at Ctrl-C:
@@ -65,6 +67,10 @@ class ResumableLoader(DataLoader[Sample]):
             for batch in batches:
                 self._handed_out += 1
                 yield batch
+        except UniPHDError as error:
+            if not self.num_workers:
+                raise
+            raise type(error)(*message(error).splitlines()) from RuntimeError(error.args[0])
         finally:
             if not self.persistent_workers:
                 atexit.unregister(at_exit)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from uniphd.metrics.coco import CocoResult
+from uniphd.training.fault_tolerance.files import replacing
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
@@ -38,16 +39,22 @@ def write_report(
         folder: where to; made if it is missing.
         metrics: fractions by prompt kind and metric name; NaN becomes null.
         coco_results: by prompt kind and task, written to `{kind}_{task}.json`.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     defined = {
         kind: {name: None if math.isnan(value) else value for name, value in values.items()}
         for kind, values in metrics.items()
     }
-    (folder / "metrics.json").write_text(json.dumps(defined, indent=2) + "\n")
-    for kind, tasks in coco_results.items():
-        for task, entries in tasks.items():
-            (folder / f"{kind}_{task}.json").write_text(json.dumps(list(entries)))
+    texts = {"metrics": json.dumps(defined, indent=2) + "\n"} | {
+        f"{kind}_{task}": json.dumps(list(entries))
+        for kind, tasks in coco_results.items()
+        for task, entries in tasks.items()
+    }
+    for name, text in texts.items():
+        with replacing(folder / f"{name}.json") as file:
+            file.write(text.encode())
 
 
 def _percent(fraction: float) -> str:

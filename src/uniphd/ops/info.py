@@ -44,7 +44,11 @@ def settings() -> dict[str, str]:
     """Returns the settings that choose the backend and the builds."""
     names = ("UNIPHD_OPS", "UNIPHD_CACHE", "CXX", "CUDA_HOME", "TORCH_CUDA_ARCH_LIST")
     found = {name: os.environ[name] for name in names if name in os.environ}
-    return {"cache": str(cache_folder()), **found}
+    try:
+        cache = str(cache_folder())
+    except NativeOpsError as error:
+        cache = f"none ({error})"
+    return {"cache": cache, **found}
 
 
 def describe_backend(device: str) -> str:

@@ -64,10 +64,19 @@ class BuildPlan:
 
 
 def cache_folder() -> Path:
-    """Returns the folder of all builds: in ``UNIPHD_CACHE``, else in the user's cache folder."""
+    """Returns the folder of all builds: in ``UNIPHD_CACHE``, else in the user's cache folder.
+
+    Raises:
+        NativeOpsError: The user has no home, as in a container under a number without a name.
+    """
     if os.environ.get("UNIPHD_CACHE"):
         return Path(os.environ["UNIPHD_CACHE"]) / "ops"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise NativeOpsError(
+            "there is no home folder for the cache: set UNIPHD_CACHE to a folder"
+        ) from error
     return Path(base) / "uniphd" / "ops"
 
 

@@ -19,6 +19,8 @@ from uniphd.errors import TrainingError
 
 Item = TypeVar("Item")
 
+_LOADER_DIED = re.compile(r"DataLoader worker \(pid.*?\) (is killed by signal: [\w ]+|exited \w+)")
+
 # gloo's errors have no class of their own; what it says of a peer that is gone, and a silent one.
 _LOST = re.compile(
     r"gloo|connection (was )?(closed|reset) by|pair closure|broken pipe|timed out waiting", re.I
@@ -94,12 +96,18 @@ def explain_lost_processes() -> Iterator[None]:
     NCCL's watchdog may end the process first, with a message of its own.
 
     Raises:
-        TrainingError: the processes did not find each other; or another one is gone, or has not
-            answered within the group's time-out.
+        TrainingError: a loading process has died; the processes did not find each other; or another
+            one is gone, or has not answered within the group's time-out.
     """
     try:
         yield
     except RuntimeError as error:
+        if died := _LOADER_DIED.search(str(error)):
+            raise TrainingError(
+                f"A process that loads data has died: {died[0].strip()}. The machine's memory may "
+                "be full: give fewer data.num_workers or a smaller data.batch_size. The same "
+                "command with ckpt_path=last goes on from the last checkpoint."
+            ) from error
         if not isinstance(error, distributed.DistError) and _LOST.search(str(error)) is None:
             raise
         said = re.sub(r"^\[[^\]]*\] *", "", str(error).strip())  # a source file and line

@@ -133,6 +133,14 @@ def test_what_must_be_given_is_named(tmp_path: Path) -> None:
     require_values(compose_eval(tmp_path, "ckpt=some", "data.root=some"))
 
 
+def test_an_unknown_backbone_is_named_with_its_neighbours() -> None:
+    config = compose_train(None, "data.root=some", "backbone=timm", "backbone.name=convnext_smal")
+    with pytest.raises(
+        ConfigError, match=r"^timm has no backbone 'convnext_smal'; .*convnext_small"
+    ):
+        require_values(config)
+
+
 class Scribbles(PromptSampler):
     """A sampler of somebody else, with other arguments than ours."""
 

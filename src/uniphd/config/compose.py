@@ -18,7 +18,7 @@ from torch import nn
 from uniphd.checkpoints.folder import ModelConfig
 from uniphd.config.blame import building
 from uniphd.config.launch import run_id
-from uniphd.errors import ConfigError
+from uniphd.errors import ConfigError, UniPHDError
 from uniphd.keypoints import keypoint_schema
 from uniphd.metrics.direction import better
 from uniphd.models.build import build_model
@@ -131,7 +131,12 @@ def require_values(config: DictConfig) -> None:
 
 
 def unresolved(error: OmegaConfBaseException) -> str:
-    """That a key takes a value which there is not."""
+    """What a resolver of ours says, or else that a key takes a value which there is not."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, UniPHDError):
+            return str(behind)
+        behind = behind.__context__
     said = str(error.msg).partition("\n")[0]
     return f"{error.full_key} cannot be filled in: {said}; give it a value."
 

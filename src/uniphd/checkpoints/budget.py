@@ -30,7 +30,8 @@ class Budget(TorchFunctionMode):
         source: the file, for messages.
 
     Raises:
-        CheckpointError: from within, when the network is much larger than its weights.
+        CheckpointError: at the end, when the network is much larger than its weights; within, a
+            MemoryError has stopped what was constructing it.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], source: object) -> None:
@@ -52,9 +53,18 @@ class Budget(TorchFunctionMode):
         if isinstance(made, Tensor) and not any(made is given for given in args):
             self._tensors_left -= 1
             self._elements_left -= made.numel()
-            if self._tensors_left < 0 or self._elements_left < 0:
-                raise CheckpointError(
-                    f"The configuration of {self._source} describes a much larger network than its "
-                    "weights are; give the configuration that belongs to them."
-                )
+            if self._is_spent():
+                raise MemoryError("larger than the weights in the file")
         return made
+
+    def __exit__(self, *caught: Any) -> None:
+        """Say what was wrong, whatever has become of the error on its way."""
+        super().__exit__(*caught)  # type: ignore[no-untyped-call]
+        if self._is_spent():
+            raise CheckpointError(
+                f"The configuration of {self._source} describes a much larger network than its "
+                "weights are; give the configuration that belongs to them."
+            )
+
+    def _is_spent(self) -> bool:
+        return self._tensors_left < 0 or self._elements_left < 0

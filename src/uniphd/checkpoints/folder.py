@@ -187,6 +187,6 @@ def _require_tokenizer(node: Mapping[str, Any]) -> None:
         if name in ("_target_", "name"):
             fits = isinstance(value, str)
         else:
-            fits = name in _MOST and type(value) is int and value <= _MOST[name]
+            fits = name in _MOST and type(value) is int and 1 <= value <= _MOST[name]
         if not fits:
             raise ValueError(f"its 'tokenizer' has '{name:.80}': {value!r:.80}")

@@ -98,8 +98,8 @@ def require_fit(
         unknown: further names of the checkpoint, which the network certainly lacks.
 
     Raises:
-        CheckpointError: a name is missing or left over, a shape differs, or a value is NaN or
-            infinite.
+        CheckpointError: a name is missing or left over, a shape or kind of number differs, many
+            weights are the same elements, or a value is NaN or infinite.
     """
     problems = [
         _listing("missing", sorted(expected.keys() - weights.keys())),
@@ -124,14 +124,16 @@ def require_fit(
     if any(problems):
         found = "; ".join(problem for problem in problems if problem)
         raise CheckpointError(f"{summary}: {found}.")
-    stored = {
-        value.untyped_storage().data_ptr(): value.untyped_storage() for value in weights.values()
-    }
-    if sum(value.nbytes for value in weights.values()) > _ALIASES * sum(
-        storage.nbytes() for storage in stored.values()
-    ):
-        raise CheckpointError(f"{summary}: many of them are the same elements.")
+    _require_separate(weights, summary)
     require_finite(weights, summary)
+
+
+def _require_separate(weights: Mapping[str, Tensor], summary: str) -> None:
+    """Refuse a few elements as many weights, which the network would hold one by one."""
+    storages = [value.untyped_storage() for value in weights.values()]
+    stored = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    if sum(value.nbytes for value in weights.values()) > _ALIASES * stored:
+        raise CheckpointError(f"{summary}: many of them are the same elements.")
 
 
 def same_kind(weight: Tensor, expected: Tensor) -> bool:

@@ -22,6 +22,9 @@ from uniphd.models.build import build_tokenizer
 from uniphd.structures import Instances
 from uniphd.training.module import RefHumanModule
 
+# Processors round sums of other batches differently. Of a network that is not trained, about one in
+# 100,000 mask logits is so close to 0 that it falls to the other side; it is 1e-6 of an IoU here.
+_PIXELS = 1e-5
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
@@ -97,7 +100,7 @@ def test_metrics_do_not_depend_on_the_batch(
     found = Setup(mixed, f"data.val_batch_size={size}").validate(reverse)
     assert found.keys() == expected.keys() == {"text", "scribble"}
     for kind, metrics in expected.items():
-        assert found[kind] == pytest.approx(metrics, abs=1e-6, nan_ok=True)
+        assert found[kind] == pytest.approx(metrics, abs=_PIXELS, nan_ok=True)
     assert expected["text"]["mIoU"] > 0
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from uniphd.checkpoints.reading import load_model
-    from uniphd.inference.predictor import EncodedImage, Predictor
+    from uniphd.inference.encoded import EncodedImage
+    from uniphd.inference.predictor import Predictor
     from uniphd.inference.result import Instance
     from uniphd.keypoints import COCO17, KeypointSchema
     from uniphd.prompts import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt, TextPrompt
@@ -37,7 +38,8 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "uniphd.checkpoints.reading": ["load_model"],
-    "uniphd.inference.predictor": ["EncodedImage", "Predictor"],
+    "uniphd.inference.encoded": ["EncodedImage"],
+    "uniphd.inference.predictor": ["Predictor"],
     "uniphd.inference.result": ["Instance"],
     "uniphd.keypoints": ["COCO17", "KeypointSchema"],
     "uniphd.prompts": ["BoxPrompt", "MaskPrompt", "PointPrompt", "ScribblePrompt", "TextPrompt"],

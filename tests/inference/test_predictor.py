@@ -99,13 +99,14 @@ def test_prompts_are_computed_in_chunks(
 ) -> None:
     small = Predictor("synthetic_cpu", device="cpu", batch_size=4)
     sizes: list[int] = []
-    predict = small._network.predict
+    network = small._engine.network
+    predict = network.predict
 
     def counting(encoded: Any, seen: Any, block: Any, index: Any) -> Any:
         sizes.append(len(block))
         return predict(encoded, seen, block, index)
 
-    monkeypatch.setattr(small._network, "predict", counting)
+    monkeypatch.setattr(network, "predict", counting)
     assert len(small.predict(scene.image, prompts=prompts[:10])) == 10
     assert sizes == [4, 4, 2]
 

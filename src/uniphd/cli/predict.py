@@ -17,7 +17,8 @@ from torch import Tensor
 from uniphd.config.allocator import keep_freed_memory
 from uniphd.errors import PromptError, UniPHDError
 from uniphd.inference.demo import write_demo
-from uniphd.inference.predictor import EncodedImage, Predictor
+from uniphd.inference.encoded import EncodedImage
+from uniphd.inference.predictor import Predictor
 from uniphd.inference.prompt_input import fit_prompt, read_mask
 from uniphd.inference.requests import Request, find_images, plan, read_prompt_lines
 from uniphd.inference.result import Instance
@@ -91,26 +92,29 @@ def _answer(
         for prompt in request.prompts:
             writer.write_error(request, prompt, error)
         return len(request.prompts)
-    fitting = [_fits(encoded, request, prompt, writer) for prompt in request.prompts]
-    numbers = [number for number, fits in enumerate(fitting) if fits]
-    asked = [request.prompts[number] for number in numbers]
-    instances = encoded.predict(prompts=asked, top_k=options.top_k)
-    for number, instance in zip(numbers, instances, strict=True):
-        figure = writer.write(request, number, instance, options.top_k)
-        if figure is not None:
-            print(_line(figure, instance))
-    return fitting.count(False)
+    flaws = [_flaw(encoded, prompt) for prompt in request.prompts]
+    pairs = zip(request.prompts, flaws, strict=True)
+    asked = [prompt for prompt, flaw in pairs if flaw is None]
+    instances = iter(encoded.predict(prompts=asked, top_k=options.top_k))
+    for number, flaw in enumerate(flaws):
+        if flaw is None:
+            instance = next(instances)
+            figure = writer.write(request, number, instance, options.top_k)
+            if figure is not None:
+                print(_line(figure, instance))
+        else:
+            _say(f"{request.image}: {flaw}")
+            writer.write_error(request, request.prompts[number], flaw)
+    return len(flaws) - len(asked)
 
 
-def _fits(encoded: EncodedImage, request: Request, prompt: Prompt, writer: ResultWriter) -> bool:
-    """Whether a prompt can be asked about an image; says it where not."""
+def _flaw(encoded: EncodedImage, prompt: Prompt) -> UniPHDError | None:
+    """Why a prompt cannot be asked about an image."""
     try:
         fit_prompt(prompt, encoded.size, encoded.network_size)
     except UniPHDError as error:
-        _say(f"{request.image}: {error}")
-        writer.write_error(request, prompt, error)
-        return False
-    return True
+        return error
+    return None
 
 
 def _line(figure: Path, instance: Instance) -> str:

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
-from PIL import Image
-from torch import Tensor
 
 from uniphd.checkpoints.reading import load_model_and_config
-from uniphd.data.collate import pad_images
-from uniphd.data.sample import image_tensor
 from uniphd.data.transforms import EvaluationTransform
-from uniphd.errors import CheckpointError, ConfigError, PromptError
-from uniphd.inference.detect import mask_logits, to_cpu, to_instances, top_queries
+from uniphd.errors import CheckpointError, ConfigError
+from uniphd.inference.encoded import EncodedImage, Engine
 from uniphd.inference.image_input import ImageInput, ImageOptions, read_image_input
-from uniphd.inference.prompt_input import (
-    PromptInput,
-    PromptValues,
-    fit_prompts,
-    prompt_list,
-    single_prompt,
-)
+from uniphd.inference.prompt_input import PromptInput, PromptValues
 from uniphd.inference.result import Instance
 from uniphd.keypoints import KeypointSchema
 from uniphd.models.build import build_tokenizer
 from uniphd.models.compilation import compile_parts
-from uniphd.models.outputs import EncodedImages
 from uniphd.ops.backend import resolve_backend
-from uniphd.prompts import Prompt, batch_prompts
-from uniphd.structures import Size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -62,7 +46,6 @@ class Predictor:
     Attributes:
         device: of the network.
         schema: which keypoints it predicts.
-        batch_size: as given.
 
     Raises:
         CheckpointError: the checkpoint is missing, unsafe, or does not fit.
@@ -84,17 +67,20 @@ class Predictor:
         if type(batch_size) is not int or batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size!r:.80}; give an integer of at least 1.")
         self.device = _find_device(device)
-        self.batch_size = batch_size
-        self._precision = precision
-        self._network, config = load_model_and_config(_require_local(model))
-        self._network.to(self.device)
+        network, config = load_model_and_config(_require_local(model))
+        network.to(self.device)
         if compile:
-            compile_parts(self._network)
-        self.schema: KeypointSchema = self._network.schema
-        self._transform = EvaluationTransform(**config.preprocessing)
-        self._tokenizer = build_tokenizer(config.tokenizer)
-        self._tokenizing = Lock()  # a fast tokenizer of Hugging Face takes one thread at a time
+            compile_parts(network)
         resolve_backend(self.device.type, required=False)
+        self.schema: KeypointSchema = network.schema
+        self._engine = Engine(
+            network=network,
+            tokenizer=build_tokenizer(config.tokenizer),
+            transform=EvaluationTransform(**config.preprocessing),
+            device=self.device,
+            dtype=None if precision is None else _PRECISIONS[precision],
+            batch_size=batch_size,
+        )
 
     def encode(self, image: ImageInput, *, color: str = "rgb", exif: bool = True) -> EncodedImage:
         """Compute once what does not depend on the prompt; ask the result as often as needed.
@@ -109,7 +95,7 @@ class Predictor:
             ImageError: the image cannot be read.
         """
         options = ImageOptions(color, exif)
-        return self._encode(read_image_input(image, options), options)
+        return self._engine.encode(read_image_input(image, options), options)
 
     @overload
     def predict(
@@ -213,120 +199,6 @@ class Predictor:
         """
         for image in images:
             yield self.predict(image, **options)
-
-    def _encode(self, image: Image.Image, options: ImageOptions) -> EncodedImage:
-        size = (image.height, image.width)
-        new = self._transform.output_size(size)
-        resized = image if size == new else image.resize(new[::-1], Image.Resampling.BILINEAR)
-        pixels, padding_mask = pad_images([image_tensor(resized)])
-        with self._computing():
-            features = self._network.encode(pixels.to(self.device), padding_mask.to(self.device))
-        return EncodedImage(self, features, size, new, options)
-
-    def _detect(
-        self, encoded: EncodedImage, prompts: Sequence[Prompt], fitted: Sequence[Prompt], top_k: int
-    ) -> Iterator[Instance]:
-        """The best instance for each of at most `batch_size` prompts.
-
-        Args:
-            encoded: the image.
-            prompts: in its pixels.
-            fitted: the same in the pixels that the network saw.
-            top_k: candidates per prompt.
-        """
-        count = len(prompts)
-        block = batch_prompts(fitted, self._tokenize).to(self.device)
-        sizes = (encoded.network_size,) * count
-        with self._computing():
-            predictions = self._network.predict(encoded.features, sizes, block, (0,) * count)
-            best = top_queries(predictions.final.logits, top_k)
-            logits = mask_logits(self._network, predictions, best)
-            detections = to_instances(predictions.final, best, None, sizes, (encoded.size,) * count)
-        height, width = encoded.network_size
-        for prompt, found, masks in zip(prompts, to_cpu(detections), logits, strict=True):
-            yield Instance(
-                detections=found,
-                rank=0,
-                mask_logits=masks[:, :height, :width].float().cpu().clone(),
-                image_size=encoded.size,
-                prompt=prompt,
-                schema=self.schema,
-                image_options=encoded.options,
-            )
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        dtype = _PRECISIONS.get(self._precision or "")
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype, enabled=dtype is not None),
-        ):
-            yield
-
-    def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        with self._tokenizing:
-            return self._tokenizer(texts)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class EncodedImage:
-    """An image of which everything is computed that does not depend on the prompt.
-
-    Attributes:
-        predictor: whose network it is for.
-        features: what the network made of the image.
-        size: (height, width) of the image, in whose pixels prompts and results are.
-        network_size: (height, width) that the network saw.
-        options: how the image was read.
-    """
-
-    predictor: Predictor
-    features: EncodedImages
-    size: Size
-    network_size: Size
-    options: ImageOptions
-
-    @overload
-    def predict(self, *, prompts: Sequence[PromptInput], top_k: int = 1) -> list[Instance]: ...
-
-    @overload
-    def predict(self, *, top_k: int = 1, **prompt: Unpack[PromptValues]) -> Instance: ...
-
-    def predict(
-        self,
-        *,
-        text: str | None = None,
-        point: Any = None,
-        scribble: Any = None,
-        box: Any = None,
-        mask: Any = None,
-        prompts: Sequence[PromptInput] | None = None,
-        top_k: int = 1,
-    ) -> Any:
-        """Find the person that a prompt refers to; arguments and errors as in `Predictor`."""
-        if type(top_k) is not int or top_k < 1:
-            raise ConfigError(f"top_k is {top_k!r:.80}; give an integer of at least 1.")
-        single = single_prompt(text=text, point=point, scribble=scribble, box=box, mask=mask)
-        if (single is None) == (prompts is None):
-            raise PromptError(
-                "Give one prompt (text=, point=, scribble=, box= or mask=), or several as "
-                "prompts=[...], and not both."
-            )
-        if single is not None:
-            (instance,) = self._find([single], top_k)
-            return instance
-        return self._find(prompt_list(prompts or ()), top_k)
-
-    def _find(self, prompts: Sequence[Prompt], top_k: int) -> list[Instance]:
-        fitted = fit_prompts(prompts, self.size, self.network_size)
-        found: list[Instance] = []
-        for start in range(0, len(prompts), self.predictor.batch_size):
-            part = slice(start, start + self.predictor.batch_size)
-            found += self.predictor._detect(self, prompts[part], fitted[part], top_k)
-        return found
-
-    def __repr__(self) -> str:
-        return f"EncodedImage({self.size[1]} x {self.size[0]} pixels)"
 
 
 def _require_local(model: str | Path) -> str | Path:

@@ -1,0 +1,170 @@
+"""The network at work: an image is encoded once, and asked as often as there are prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from uniphd.data.collate import pad_images
+from uniphd.data.sample import image_tensor
+from uniphd.data.transforms import EvaluationTransform
+from uniphd.errors import ConfigError, PromptError
+from uniphd.inference.detect import mask_logits, to_cpu, to_instances, top_queries
+from uniphd.inference.image_input import ImageOptions
+from uniphd.inference.prompt_input import (
+    PromptInput,
+    PromptValues,
+    fit_prompts,
+    prompt_list,
+    single_prompt,
+)
+from uniphd.inference.result import Instance
+from uniphd.models.outputs import EncodedImages
+from uniphd.models.uniphd import UniPHD
+from uniphd.prompts import Prompt, Tokenize, batch_prompts
+from uniphd.structures import Size
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_tokenizing = Lock()  # a fast tokenizer of Hugging Face takes one thread at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A network and what its inputs are made with. It keeps nothing of what it is given.
+
+    Attributes:
+        network: in evaluation mode.
+        tokenizer: texts -> ids.
+        transform: says to which size an image is resized.
+        device: of the network.
+        dtype: of automatic mixed precision; None for 32-bit numbers.
+        batch_size: prompts at once.
+    """
+
+    network: UniPHD
+    tokenizer: Tokenize
+    transform: EvaluationTransform
+    device: torch.device
+    dtype: torch.dtype | None
+    batch_size: int
+
+    def encode(self, image: Image.Image, options: ImageOptions) -> EncodedImage:
+        """Compute what does not depend on the prompt for an RGB image, however it was read."""
+        size = (image.height, image.width)
+        new = self.transform.output_size(size)
+        resized = image if size == new else image.resize(new[::-1], Image.Resampling.BILINEAR)
+        pixels, padding_mask = pad_images([image_tensor(resized)])
+        with self._computing():
+            features = self.network.encode(pixels.to(self.device), padding_mask.to(self.device))
+        return EncodedImage(self, features, size, new, options)
+
+    def detect(
+        self, encoded: EncodedImage, prompts: Sequence[Prompt], fitted: Sequence[Prompt], top_k: int
+    ) -> Iterator[Instance]:
+        """The best instance for each of at most `batch_size` prompts.
+
+        Args:
+            encoded: the image.
+            prompts: in its pixels.
+            fitted: the same in the pixels that the network saw.
+            top_k: candidates per prompt.
+        """
+        count = len(prompts)
+        block = batch_prompts(fitted, self._tokenize).to(self.device)
+        sizes = (encoded.network_size,) * count
+        with self._computing():
+            predictions = self.network.predict(encoded.features, sizes, block, (0,) * count)
+            best = top_queries(predictions.final.logits, top_k)
+            logits = mask_logits(self.network, predictions, best)
+            detections = to_instances(predictions.final, best, None, sizes, (encoded.size,) * count)
+        height, width = encoded.network_size
+        for prompt, found, masks in zip(prompts, to_cpu(detections), logits, strict=True):
+            yield Instance(
+                detections=found,
+                rank=0,
+                mask_logits=masks[:, :height, :width].float().cpu().clone(),
+                image_size=encoded.size,
+                prompt=prompt,
+                schema=self.network.schema,
+                image_options=encoded.options,
+            )
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+        with torch.inference_mode(), autocast:
+            yield
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        with _tokenizing:
+            return self.tokenizer(texts)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EncodedImage:
+    """An image of which everything is computed that does not depend on the prompt.
+
+    Attributes:
+        engine: whose network it is for.
+        features: what the network made of the image.
+        size: (height, width) of the image, in whose pixels prompts and results are.
+        network_size: (height, width) that the network saw.
+        options: how the image was read.
+    """
+
+    engine: Engine
+    features: EncodedImages
+    size: Size
+    network_size: Size
+    options: ImageOptions
+
+    @overload
+    def predict(self, *, prompts: Sequence[PromptInput], top_k: int = 1) -> list[Instance]: ...
+
+    @overload
+    def predict(self, *, top_k: int = 1, **prompt: Unpack[PromptValues]) -> Instance: ...
+
+    def predict(
+        self,
+        *,
+        text: str | None = None,
+        point: Any = None,
+        scribble: Any = None,
+        box: Any = None,
+        mask: Any = None,
+        prompts: Sequence[PromptInput] | None = None,
+        top_k: int = 1,
+    ) -> Any:
+        """Find the person that a prompt refers to; arguments and errors as in `Predictor`."""
+        if type(top_k) is not int or top_k < 1:
+            raise ConfigError(f"top_k is {top_k!r:.80}; give an integer of at least 1.")
+        single = single_prompt(text=text, point=point, scribble=scribble, box=box, mask=mask)
+        if (single is None) == (prompts is None):
+            raise PromptError(
+                "Give one prompt (text=, point=, scribble=, box= or mask=), or several as "
+                "prompts=[...], and not both."
+            )
+        if single is not None:
+            (instance,) = self._find([single], top_k)
+            return instance
+        return self._find(prompt_list(prompts or ()), top_k)
+
+    def _find(self, prompts: Sequence[Prompt], top_k: int) -> list[Instance]:
+        fitted = fit_prompts(prompts, self.size, self.network_size)
+        found: list[Instance] = []
+        for start in range(0, len(prompts), self.engine.batch_size):
+            part = slice(start, start + self.engine.batch_size)
+            found += self.engine.detect(self, prompts[part], fitted[part], top_k)
+        return found
+
+    def __repr__(self) -> str:
+        return f"EncodedImage({self.size[1]} x {self.size[0]} pixels)"

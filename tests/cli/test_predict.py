@@ -154,7 +154,7 @@ def test_a_line_that_is_no_prompt_is_named(command: Command, line: str, sentence
         (["a.png"], "no prompt for a.png; add --text"),
         (["--prompts", "none.jsonl"], "none.jsonl cannot be read"),
         (["empty", "--text", "a"], "empty has no images"),
-        (["a.png", "--text", "a", "-o", "b.jpg"], "b.jpg: File exists"),
+        (["a.png", "--text", "a", "-o", "b.jpg"], "b.jpg cannot be used: File exists"),
         (["a.png", "--text", "a", "--top-k", "0"], "top_k is 0"),
         (["a_1.jpg", "a.png", "--text", "a", "-o", "."], "is one of the images"),
     ],

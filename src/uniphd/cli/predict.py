@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from rich.progress import track
 from torch import Tensor
 
 from uniphd.config.allocator import keep_freed_memory
-from uniphd.errors import PromptError, UniPHDError
+from uniphd.errors import PromptError, UniPHDError, printable
 from uniphd.inference.demo import write_demo
 from uniphd.inference.encoded import EncodedImage
 from uniphd.inference.predictor import Predictor
@@ -23,7 +22,9 @@ from uniphd.inference.prompt_input import fit_prompt, read_mask
 from uniphd.inference.requests import Request, find_images, plan, read_prompt_lines
 from uniphd.inference.result import Instance
 from uniphd.inference.writer import RESULTS_FILE, ResultWriter
+from uniphd.interrupt import exit_at_interrupt
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt
+from uniphd.refusals import exit_on_user_error
 
 _SYNTHETIC = "synthetic_cpu"
 _NOTE = (
@@ -32,23 +33,13 @@ _NOTE = (
 )
 
 
+@exit_at_interrupt("uniphd-predict")
 def main() -> None:
     """Run the command."""
     keep_freed_memory()
     options = _parse()
-    try:
+    with exit_on_user_error("uniphd-predict"):
         failures = _run(options)
-    except UniPHDError as error:
-        sys.exit(f"uniphd-predict: {error}")
-    except BrokenPipeError:  # the reader of our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        if error.filename is None and error.strerror is None:
-            raise
-        sys.exit(f"uniphd-predict: {error.filename or options.out}: {error.strerror}.")
-    except KeyboardInterrupt:
-        sys.exit(130)
     sys.exit(1 if failures else 0)
 
 
@@ -77,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         failures = sum(_answer(predictor, request, writer, options) for request in progress)
     if not to_stdout:
-        print(f"Results: {folder / RESULTS_FILE}")
+        print(printable(f"Results: {folder / RESULTS_FILE}"))
     return failures
 
 
@@ -118,11 +109,11 @@ def _flaw(encoded: EncodedImage, prompt: Prompt) -> UniPHDError | None:
 
 
 def _line(figure: Path, instance: Instance) -> str:
-    return f"{figure}  score {instance.score:.2f}  {instance.prompt.describe()}"
+    return printable(f"{figure}  score {instance.score:.2f}  {instance.prompt.describe()}")
 
 
 def _say(sentence: str) -> None:
-    print(f"uniphd-predict: {sentence}", file=sys.stderr)
+    print(printable(f"uniphd-predict: {sentence}"), file=sys.stderr)
 
 
 def _parse() -> argparse.Namespace:

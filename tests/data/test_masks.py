@@ -108,3 +108,19 @@ def test_outlines_that_would_fill_the_memory_are_refused() -> None:
     zigzag = [value for number in range(4_000) for value in (600 * (number % 2), number % 400)]
     with pytest.raises(ValueError, match="outlines are longer"):
         encode_segmentation([zigzag], (480, 640))
+
+
+@pytest.mark.parametrize(
+    ("stated", "says"),
+    [
+        (
+            [30, 20],
+            r"is for the size \[30, 20\], not .* \[20, 30\], with height and width exchanged$",
+        ),
+        ([40, 60], r"is for the size \[40, 60\], not for that of the image, \[20, 30\]$"),
+        (None, r"is for the size None, not"),
+    ],
+)
+def test_run_lengths_of_another_size_say_which(stated: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        encode_segmentation({"size": stated, "counts": [600]}, (20, 30))

@@ -6,6 +6,7 @@ polygon far outside of the image exhausts it. Everything is therefore checked be
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -138,8 +139,13 @@ def _polygon_points(polygon: Any) -> npt.NDArray[np.float64]:
 
 
 def _encode_run_lengths(segmentation: Mapping[str, Any], size: Size) -> bytes:
-    if segmentation.get("size") != list(size):
-        raise ValueError(f"is not for the size of the image, {list(size)}")
+    stated = segmentation.get("size")
+    if stated != list(size):
+        exchanged = stated == [size[1], size[0]]
+        hint = ", with height and width exchanged" if exchanged else ""
+        raise ValueError(
+            f"is for the size {reprlib.repr(stated)}, not for that of the image, {list(size)}{hint}"
+        )
     counts = segmentation.get("counts")
     if isinstance(counts, str):
         encoded = counts.encode("ascii", "replace")

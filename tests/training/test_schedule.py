@@ -127,6 +127,7 @@ def test_a_schedule_that_does_not_fit_is_warned_of(
     made = optimizer()
     schedule(make, length).check(made)
     assert says in caplog.text
+    assert "warmup_steps" not in caplog.text
     assert [group["lr"] for group in made.param_groups] == [0.1, 0.3]
 
 

@@ -35,7 +35,7 @@ _VERDICTS = tuple(
             Verdict.FREE,
         ),
         (r"data\.(num_workers|num_render_workers|pin_memory|persistent_workers)", Verdict.FREE),
-        (r"data\.(verify_files|val_batch_size)", Verdict.FREE),
+        (r"data\.(verify_\w+|linked_folders|val_batch_size)", Verdict.FREE),
         (r"callbacks\.(last|learning_rate|gradient_norm|progress_bar|curves)", Verdict.FREE),
         (r"callbacks\.(contact_sheet|instances_table|adjacency_maps|model_artifact)", Verdict.FREE),
         (r"callbacks\.\w+\.(dirpath|mode|filename)", Verdict.FREE),

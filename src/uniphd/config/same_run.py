@@ -97,7 +97,10 @@ def _differences(
         )
         return []
     processes = trainer.num_devices * trainer.num_nodes
-    before = {**renamed_config(record["config"]), "processes": record["devices"]["processes"]}
+    before = {
+        **renamed_config(record["config"]),
+        "processes": record.get("devices", {}).get("processes", processes),
+    }
     now = {**_plain(config, resolve=True), "processes": processes}
     differences = compare(before, now)
     own = without_copies(differences, _plain(config, resolve=False))

@@ -20,9 +20,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from uniphd.errors import ConfigError
 
 _warn = rank_zero_only(logging.getLogger(__name__).warning)
-# Arguments of schedules that are lengths of time: of events within it, and of the whole.
+# Arguments of schedules that are times: of an event, of the rate's end, and of any of these.
 _EVENTS = ("milestones", "step_size")
-_LENGTHS = ("total_steps", "T_max", "total_iters", "warmup_steps")
+_ENDS = ("total_steps", "T_max")
+_TIMES = (*_EVENTS, *_ENDS, "total_iters", "warmup_steps")
 _LONGEST = 100_000  # a longer schedule is not tried out
 
 
@@ -144,12 +145,12 @@ class Schedule:
         """Arguments that lie behind the run's end, or long before it."""
         problems = []
         for name, value in getattr(self._make, "keywords", {}).items():
-            if name not in (*_EVENTS, *_LENGTHS) or value is None:
+            if name not in _TIMES or value is None:
                 continue
             last = max(value, default=0) if name in _EVENTS and _is_many(value) else value
             if last > self._length or (name in _EVENTS and last >= self._length):
                 problems.append(f"optim.scheduler.{name}={_shown(value)} goes beyond its end")
-            elif name in _LENGTHS and _rises(rates[last:]):
+            elif name in _ENDS and _rises(rates[last:]):
                 problems.append(f"after optim.scheduler.{name}={value} the rate rises again")
         return problems
 

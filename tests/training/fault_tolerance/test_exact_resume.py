@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from uniphd.training.fault_tolerance import exact_resume
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO
 from uniphd.training.fault_tolerance.exact_resume import ExactResume
 from uniphd.training.fault_tolerance.last_checkpoint import LastCheckpoint
+from uniphd.training.lightning_internals import logged_step
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The dirpath has changed", "ignore:Checkpoint directory .* exists and is not empty"
@@ -308,6 +309,35 @@ def test_people_are_counted_whatever_the_size_of_the_batches(
         resume = tmp_path / str(number) / "last.ckpt"
     assert taken == whole[: len(taken)]
     assert len(taken) >= 12
+
+
+class LoggedSteps(Callback):
+    """Notes at which step a callback before `ExactResume` would log."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        self.steps.append((logged_step(trainer), trainer.global_step))
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.parametrize("length", [{"max_epochs": 2}, {"max_steps": 5}])
+def test_the_first_step_of_a_resumed_run_is_logged_as_itself(
+    tmp_path: Path, length: dict[str, int]
+) -> None:
+    people(tmp_path, 4, 3)  # an epoch
+    steps, data = LoggedSteps(), Draws(12)
+    trainer = Trainer(
+        accelerator="cpu", limit_val_batches=0, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, **length,
+        callbacks=[steps, LastCheckpoint(tmp_path / "rest"), ExactResume()],
+    )  # fmt: skip
+    loader = ResumableLoader(data, 4, sampler=EpochSampler(data, True), generator=torch.Generator())
+    resume = tmp_path / "last.ckpt"
+    trainer.fit(Recorder([]), loader, ckpt_path=resume, weights_only=True)
+    assert steps.steps[0] == (3, 3)
+    assert all(logged == step for logged, step in steps.steps)
 
 
 def test_a_range_of_people_cannot_be_divided_among_more_processes() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from lightning import Trainer
 
 from uniphd.data.resumable import ResumableLoader
-from uniphd.training.lightning_internals import restore_loaders
+from uniphd.training.lightning_internals import count_logged_steps, restore_loaders
 
 _COUNTERS = ("ready", "started", "processed", "completed")
 
@@ -61,6 +61,8 @@ def count_batches_anew(trainer: Trainer) -> None:
         trainer: whose training is about to start.
     """
     restore_loaders(trainer)
+    if not trainer.fit_loop.epoch_loop.restarting:  # else Lightning adds what is missing
+        count_logged_steps(trainer)
     loader, progress = trainer.train_dataloader, trainer.fit_loop.epoch_loop.batch_progress
     if not isinstance(loader, ResumableLoader) or loader.resumed_at == progress.current.ready:
         return

@@ -116,6 +116,17 @@ def test_the_text_of_users_is_no_markup(tmp_path: Path) -> None:
     assert line.startswith(r"| \$\\frac{a\$ \*b\* \<i> \_c\_ a_b [d]\(e) | \$x_y_z\$ |")
 
 
+def test_names_hold_no_codes_for_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, given in (("a\x1b[31m\nb", "2\x1b[5m"), ("other", "1")):
+        write_run(tmp_path / "runs" / name, {1: metrics("text", 0.5)}, f"optim.lr={given}")
+    _, rows = run_report(tmp_path / "out", tmp_path / "runs")
+    assert rows[0]["run"] == "a\\x1b[31m\\nb"
+    for text in (capsys.readouterr().out, (tmp_path / "out" / "report.md").read_text()):
+        assert "\x1b" not in text
+
+
 def test_the_inputs_of_a_public_report() -> None:
     cases = Path(__file__).parents[3] / "shared" / "cases" / "17-report-callbacks"
     if not cases.is_dir():

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from uniphd.analysis.published import SOURCE, PublishedModel
 from uniphd.analysis.runs import Run
+from uniphd.errors import printable
 from uniphd.prompts import KINDS
 
 MAIN_METRICS = ("pose_AP", "PCKh@0.5", "oIoU", "mIoU", "mask_AP", "referring_acc")
@@ -115,9 +116,9 @@ def named_runs(runs: Sequence[Run]) -> list[tuple[Run, str]]:
     """Every run with a short name that no other has: its folder, below that of all runs."""
     folders = [run.folder.resolve() for run in runs]
     common = Path(os.path.commonpath(folders))
-    names = [folder.relative_to(common).as_posix() for folder in folders]
+    names = [printable(folder.relative_to(common).as_posix()) for folder in folders]
     return [
-        (run, run.folder.resolve().name if name == "." else name)
+        (run, printable(run.folder.resolve().name) if name == "." else name)
         for run, name in zip(runs, names, strict=True)
     ]
 
@@ -224,4 +225,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """Text of users as Markdown shows it: on one line, and nothing in it is markup."""
-    return _MARKUP.sub(r"\\\g<0>", re.sub(r"\s+", " ", text))
+    return _MARKUP.sub(r"\\\g<0>", printable(re.sub(r"\s+", " ", text)))

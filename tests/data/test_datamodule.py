@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -66,6 +67,7 @@ def test_a_damaged_image_in_a_loading_process_is_our_sentence_alone(
     data.setup("fit")
     with pytest.raises(ImageError) as caught:
         next(iter(data.train_dataloader()))
+    assert multiprocessing.active_children() == []  # they would keep Python from ending
     assert re.fullmatch(
         r"image id \d+: \S+ cannot be read \(.*\); replace the image\.", str(caught.value)
     )

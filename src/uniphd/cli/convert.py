@@ -37,3 +37,7 @@ def main() -> None:
             f"{len(done.skipped)} aliases, constants or unused heads skipped; none missing, none "
             "left over."
         )
+
+
+if __name__ == "__main__":
+    main()

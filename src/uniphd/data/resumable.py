@@ -67,8 +67,10 @@ class ResumableLoader(DataLoader[Sample]):
             for batch in batches:
                 self._handed_out += 1
                 yield batch
-        except UniPHDError as error:
-            if not self.num_workers:
+        except Exception as error:
+            if self.num_workers and not self.persistent_workers:
+                at_exit()  # now: the error's traceback may keep the pass alive until then
+            if not (self.num_workers and isinstance(error, UniPHDError)):
                 raise
             raise type(error)(*message(error).splitlines()) from RuntimeError(error.args[0])
         finally:

@@ -65,6 +65,7 @@ def test_an_unknown_mode_is_refused(network: UniPHD) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler's
+@pytest.mark.slow
 def test_compiled_parts_agree_without_a_graph_break(network: UniPHD) -> None:
     """`fullgraph` makes a graph break an error."""
     torch.compiler.reset()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 _Job = TypeVar("_Job")
@@ -30,9 +32,24 @@ def parallel_map(
         return
     # Started afresh: a copy of this process would hold its threads' locks.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _leave_interrupts_to_the_main_process) as executor:
-        yield from executor.map(function, jobs, chunksize=_CHUNK)
+    with ProcessPoolExecutor(workers, context, _ignore_interrupts) as executor:
+        with _started_without_interrupts():
+            results = executor.map(function, jobs, chunksize=_CHUNK)
+        yield from results
 
 
-def _leave_interrupts_to_the_main_process() -> None:
+@contextmanager
+def _started_without_interrupts() -> Iterator[None]:
+    """Let processes that are started ignore Ctrl-C from their first moment, as they inherit it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)

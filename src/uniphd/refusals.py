@@ -20,7 +20,8 @@ _FLAG = "HYDRA_FULL_ERROR"
 _NOT_THE_USERS = "UNIPHD_HIDES_TRACEBACKS"  # beside _FLAG where we set that; processes inherit both
 HINT = f"{_FLAG}=1 shows the traceback."
 _LONGEST = 300  # characters of a library's sentence; some list all that they know
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the operating system says of a full disk, quota or file system."""
 
 
 def tracebacks_wanted() -> bool:
@@ -117,7 +118,7 @@ def storage_error(
         folder: where the file may be, then.
         advice: a sentence for whom the file or its folder is the wrong one.
     """
-    if error.errno in _FULL:
+    if error.errno in FULL_DISK:
         what, advice = "cannot be written", "Free space, or choose another disk."
     else:
         what = "cannot be used"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from uniphd.checkpoints.folder import CONFIG_KEY, read_run
 from uniphd.checkpoints.older import renamed_run
 from uniphd.checkpoints.safety import require_fit
 from uniphd.errors import CheckpointError, ConfigError, StorageError
+from uniphd.refusals import FULL_DISK
 from uniphd.training.fault_tolerance.checkpoint_io import DurableCheckpointIO, previous_of
 from uniphd.training.module import RefHumanModule
 
@@ -24,7 +24,6 @@ _NEEDED = {
     *("state_dict", "global_step", "optimizer_states", "lr_schedulers"),
     "pytorch-lightning_version",
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def checkpoint_to_resume(config: DictConfig) -> str | None:
@@ -89,7 +88,7 @@ def full_disk_is_an_error(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL_DISK:
             raise
         raise StorageError(
             f"{error.filename or folder} cannot be written: {error.strerror}. The last good "

@@ -122,7 +122,6 @@ FLOAT = PIXELS / 255
         (Image.new("F", (5, 5)), "floating point"),
         (np.broadcast_to(np.uint8(0), (20_000, 20_000, 3)), "more than 178 million pixels"),
     ],
-    ids=str,
 )
 def test_what_is_no_image_is_one_sentence(image: Any, sentence: str) -> None:
     with pytest.raises(ImageError, match=sentence) as caught:

@@ -107,7 +107,6 @@ def test_a_mask_file(tmp_path: Path) -> None:
         ({"mask": "mask.png"}, "give True or one number"),
         ({"mask": {}}, "give"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_meant_is_one_sentence(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PromptError, match=sentence) as caught:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.composition import EXPERIMENTS, compose_eval, compose_train
+from tests.composition import EXPERIMENTS, TINY, compose_eval, compose_train
 from uniphd.cli.train import train
 from uniphd.config.checks import refuse_impossible, refuse_quantized_gpu, refuse_trainer
-from uniphd.config.compose import require_values
+from uniphd.config.compose import build_network, require_values
 from uniphd.errors import ConfigError
 from uniphd.models.uniphd import UniPHD
 
@@ -38,9 +38,6 @@ def test_choices_of_every_group_go_together(tmp_path: Path) -> None:
 
 
 IMPOSSIBLE = {
-    ("sizes.hidden_dim=100",): r"sizes\.hidden_dim=100 is not a multiple of sizes\.num_heads=8",
-    ("sizes.num_queries=0",): r"sizes\.num_queries is 0",
-    ("model.mask_head=null",): r"model\.mask_head is null.*loss=no_mask",
     ("data.num_extra_captions=3",): r"captions=3 gives sentences to the grounding loss alone",
     (*PLUS, "loss.auxiliary.grounding.contrastive_weight=1.0"): r"with data\.group_by_image=true",
     ("optim=cosine", "trainer.max_epochs=-1"): r"trainer\.max_steps, trainer\.max_epochs or",
@@ -68,6 +65,27 @@ IMPOSSIBLE = {
 }
 
 
+NO_NETWORK = {
+    "sizes.hidden_dim=100": r"hidden_dim=100 is not a multiple of 32",
+    "sizes.hidden_dim=-1": r"hidden_dim is -1",
+    "sizes.num_heads=3": r"hidden_dim=32 is not a multiple of num_heads=3",
+    "sizes.num_heads=0": r"num_heads is 0; give a number of at least 1",
+    "sizes.num_queries=0": r"num_queries is 0",
+    "sizes.num_levels=0": r"num_levels=0 leaves out",
+    "sizes.num_points=0": r"num_points is 0",
+    "sizes.feedforward_dim=0": r"feedforward_dim is 0",
+    "sizes.decoder_layers=0": r"decoder_layers is 0",
+    "model.mask_head=null": r"model\.mask_head is null.*loss=no_mask",
+    "model.neck=null": r"model\.neck is null",
+}
+
+
+@pytest.mark.parametrize("override", NO_NETWORK)
+def test_sizes_and_parts_of_no_network_are_refused_by_its_constructors(override: str) -> None:
+    with pytest.raises(ConfigError, match=NO_NETWORK[override]):
+        build_network(compose_train(None, *TINY, "data.root=unused", override))
+
+
 @pytest.mark.parametrize("overrides", IMPOSSIBLE, ids=" ".join)
 def test_what_is_impossible_is_refused(overrides: tuple[str, ...], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=IMPOSSIBLE[overrides]):
@@ -87,7 +105,6 @@ def test_an_evaluation_refuses_precisions_of_whole_tensors() -> None:
 
 def test_what_a_refusal_names_is_possible(tmp_path: Path) -> None:
     for overrides in (
-        ("sizes.hidden_dim=96", "sizes.num_levels=5"),
         (
             *PLUS,
             "loss.auxiliary.grounding.contrastive_weight=1.0",
@@ -106,7 +123,6 @@ def test_what_a_refusal_names_is_possible(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (("sizes.hidden_dim=100",), "multiple"),
         ((STOPPING, "trainer.limit_val_batches=0"), "Early stopping needs a validation"),
         (("optimized_metric=val/mean/mIoU", "trainer.limit_val_batches=0"), "needs a validation"),
     ],

@@ -47,10 +47,8 @@ def refuse_impossible(config: DictConfig) -> None:
         ConfigError: naming the keys that exclude each other, and what to do.
     """
     _check_groups(config)
-    _check_parts(config)
     refuse_wrong_types(config)
     refuse_trainer(config)
-    _check_sizes(config)
     _check_data_of_losses(config)
     _check_schedule(config)
     _check_validation(config)
@@ -104,30 +102,6 @@ def _check_groups(config: DictConfig) -> None:
                     f"{group}.{name} has no _target_, which names the class to build; add "
                     f"+{group}.{name}._target_=CLASS, or give null to leave it out."
                 )
-
-
-def _check_sizes(config: DictConfig) -> None:
-    sizes = config.sizes
-    for name, value in sizes.items():
-        if name not in ("dropout", "encoder_layers") and value < 1:
-            raise ConfigError(f"sizes.{name} is {value}; give a number of at least 1.")
-    if sizes.hidden_dim % sizes.num_heads:
-        raise ConfigError(
-            f"sizes.hidden_dim={sizes.hidden_dim} is not a multiple of "
-            f"sizes.num_heads={sizes.num_heads}; give one that is."
-        )
-
-
-def _check_parts(config: DictConfig) -> None:
-    """Of the network's parts, only fusion and rescoring can be left out."""
-    parts = config.model.items()
-    optional = ("fusion", "rescoring")
-    if missing := [name for name, part in parts if part is None and name not in optional]:
-        raise ConfigError(
-            f"model.{missing[0]} is null, but the network needs all its parts; what can be left "
-            "out is a choice: model.fusion=null, loss=no_mask, loss=no_pose, "
-            "model.decoder.within_attention=none."
-        )
 
 
 def _check_data_of_losses(config: DictConfig) -> None:

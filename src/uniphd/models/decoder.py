@@ -15,7 +15,7 @@ from uniphd.errors import ConfigError
 from uniphd.keypoints import COCO17
 from uniphd.models.deformable_attention import AttentionStart, DeformableAttention
 from uniphd.models.heads import PredictionHeads
-from uniphd.models.layers import MLP, FeedForward, logit
+from uniphd.models.layers import MLP, FeedForward, logit, require_positive
 from uniphd.models.outputs import LayerPrediction
 from uniphd.models.position import sine_position_of_points
 from uniphd.structures import Size
@@ -168,7 +168,8 @@ class PoseDecoder(nn.Module):
         layer_type: what a layer is.
 
     Raises:
-        ConfigError: `within_attention` or `attention_start` is none of these.
+        ConfigError: `within_attention` or `attention_start` is none of these; a size is below 1;
+            the heads do not divide C.
     """
 
     layer_type: ClassVar[type[DecoderLayer]] = DecoderLayer
@@ -187,6 +188,7 @@ class PoseDecoder(nn.Module):
         num_keypoints: int = len(COCO17),
     ) -> None:
         super().__init__()
+        require_positive(decoder_layers=num_layers)
         self.num_keypoints = num_keypoints
         self.hidden_dim = hidden_dim
         self.position_mlp = MLP(hidden_dim, hidden_dim, hidden_dim, num_layers=2)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from uniphd.errors import ConfigError
-from uniphd.models.layers import softmax_of_few
+from uniphd.models.layers import require_heads, require_positive, softmax_of_few
 from uniphd.ops import ms_deform_attn
 from uniphd.structures import Size
 
@@ -37,7 +37,7 @@ class DeformableAttention(nn.Module):
             and the output counts four times as much; for queries whose reference is nearly right.
 
     Raises:
-        ConfigError: `start` is neither.
+        ConfigError: `start` is neither; a size is below 1; H does not divide C.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class DeformableAttention(nn.Module):
                 f"deformable attention starts as {start!r}; choose from "
                 f"{', '.join(get_args(AttentionStart))}."
             )
+        require_heads(hidden_dim, num_heads)
+        require_positive(num_levels=num_levels, num_points=num_points)
         self.num_heads = num_heads
         self.num_levels = num_levels
         self.num_points = num_points

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniphd.models.layers import mean_over_tokens, select_rows
+from uniphd.models.layers import mean_over_tokens, require_heads, select_rows
 from uniphd.models.prompt_encoder import PromptTokens
 from uniphd.prompts import PromptBatch
 
@@ -70,6 +70,7 @@ class PromptFusion(nn.Module):
         self, hidden_dim: int = 256, num_heads: int = 8, position_in_queries: bool = False
     ) -> None:
         super().__init__()
+        require_heads(hidden_dim, num_heads)
         self.text_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
         self.spatial_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
         self.position_in_queries = position_in_queries

@@ -20,6 +20,30 @@ PART_ROWS = 1024
 _VECTOR = 8  # float32 values that AVX2 computes at once
 
 
+def require_positive(**sizes: int) -> None:
+    """Refuse a size, given by its name, that would leave a part of the network empty.
+
+    Raises:
+        ConfigError: it is below 1.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"{name} is {size}; give a number of at least 1.")
+
+
+def require_heads(hidden_dim: int, num_heads: int) -> None:
+    """Refuse channels that cannot be shared among attention heads.
+
+    Raises:
+        ConfigError: `hidden_dim` is no multiple of `num_heads`.
+    """
+    require_positive(hidden_dim=hidden_dim, num_heads=num_heads)
+    if hidden_dim % num_heads:
+        raise ConfigError(
+            f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}; give one that is."
+        )
+
+
 class MLP(nn.Module):
     """Linear layers with ReLU between them.
 
@@ -75,6 +99,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()
+        require_positive(feedforward_dim=hidden_dim)
         self.linear1 = nn.Linear(dim, hidden_dim)
         self.linear2 = nn.Linear(hidden_dim, dim)
         self.norm = nn.LayerNorm(dim)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniphd.models.layers import mean_over_tokens
+from uniphd.models.layers import mean_over_tokens, require_positive
 from uniphd.models.position import sine_position_1d
 from uniphd.models.text_encoder import TextEncoder
 from uniphd.prompts import PromptBatch, TextBlock
@@ -64,6 +64,9 @@ class PromptEncoder(nn.Module):
             spatial prompts, and with them to their global embedding. As published a position is
             only in an attention's key: one point gives one key, so every image token reads the
             same value, and where the point is shows only in what the features there look like.
+
+    Raises:
+        ConfigError: C is below 1.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class PromptEncoder(nn.Module):
         position_in_values: bool = False,
     ) -> None:
         super().__init__()
+        require_positive(hidden_dim=hidden_dim)
         self.hidden_dim = hidden_dim
         self.text_encoder = text_encoder
         self.word_projection = Projection(text_encoder.hidden_size, hidden_dim, dropout)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from uniphd.keypoints import COCO17
 from uniphd.models.heatmaps import KeypointHeatmaps
-from uniphd.models.layers import MLP, MlpInit
+from uniphd.models.layers import MLP, MlpInit, require_positive
 from uniphd.models.levels import cell_centres
 from uniphd.models.outputs import HeatmapPrediction, SelectionPrediction, TokenProposals
 from uniphd.structures import Size
@@ -64,7 +64,7 @@ class QuerySelection(nn.Module):
         num_keypoints: K.
 
     Raises:
-        ConfigError: `mlp_init` is unknown.
+        ConfigError: `mlp_init` is unknown, or Q below 1.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class QuerySelection(nn.Module):
         num_keypoints: int = len(COCO17),
     ) -> None:
         super().__init__()
+        require_positive(num_queries=num_queries)
         self.num_queries = num_queries
         self.num_keypoints = num_keypoints
         self.tokens_as_queries = tokens_as_queries

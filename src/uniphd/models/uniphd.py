@@ -59,8 +59,9 @@ class UniPHD(nn.Module):
             the paper, for nothing.
 
     Raises:
-        ConfigError: the rescoring needs grounding logits that the fusion does not make, or levels
-            that the neck does not have; a part has another number of keypoints than the set.
+        ConfigError: a part is missing; the rescoring needs grounding logits that the fusion does
+            not make, or levels that the neck does not have; a part has another number of keypoints
+            than the set.
     """
 
     def __init__(
@@ -78,6 +79,16 @@ class UniPHD(nn.Module):
         keypoints: str = COCO17.name,
     ) -> None:
         super().__init__()
+        _require_parts(
+            backbone=backbone,
+            prompt_encoder=prompt_encoder,
+            neck=neck,
+            encoder=encoder,
+            query_selection=query_selection,
+            decoder=decoder,
+            heads=heads,
+            mask_head=mask_head,
+        )
         self.schema = keypoint_schema(keypoints)
         for name, part in (("query_selection", query_selection), ("decoder", decoder)):
             if part.num_keypoints != len(self.schema):
@@ -278,3 +289,13 @@ def _image_rows(
     if list(rows) == list(range(count)):
         return None
     return torch.tensor(rows).to(device, non_blocking=True)
+
+
+def _require_parts(**parts: nn.Module | None) -> None:
+    for name, part in parts.items():
+        if part is None:
+            raise ConfigError(
+                f"model.{name} is null, but the network needs all its parts; what can be left out "
+                "is a choice: model.fusion=null, loss=no_mask, loss=no_pose, "
+                "model.decoder.within_attention=none."
+            )

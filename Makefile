@@ -5,9 +5,12 @@ PYTHON ?= python3
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 GOLDEN ?= tests/golden
 PYTEST_ARGS ?=
+# Tests at once; 0 runs them in one process, as a debugger wants it.
+TEST_PROCESSES ?= logical
 TRAIN_ARGS ?=
 FUZZ ?= 20000
 
+PARALLEL := -n $(TEST_PROCESSES) --maxprocesses 4 --dist worksteal
 BIN := $(abspath $(VENV))/bin
 # Installed means: this checkout, with this pyproject.toml.
 STAMP := $(abspath $(VENV))/.uniphd-installed
@@ -30,10 +33,10 @@ train: setup ## learn to find synthetic people, in 20 to 40 minutes on 2 cores; 
 	"$(BIN)/uniphd-train" experiment=synthetic_cpu $(TRAIN_ARGS)
 
 test: setup ## run the fast tests
-	"$(BIN)/python" -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+	"$(BIN)/python" -m pytest -m "not slow and not gpu" $(PARALLEL) $(PYTEST_ARGS)
 
 test-slow: setup ## run the slow tests
-	"$(BIN)/python" -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
+	"$(BIN)/python" -m pytest -m "slow and not gpu" $(PARALLEL) $(PYTEST_ARGS)
 
 fuzz: setup ## draw 20,000 cases of bad input, others every time (FUZZ=N for another number)
 	UNIPHD_FUZZ=$(FUZZ) "$(BIN)/python" -m pytest tests/fuzz $(PYTEST_ARGS)

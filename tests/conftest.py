@@ -15,6 +15,10 @@ from uniphd.config.compose import build_network
 from uniphd.models.uniphd import UniPHD
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true")
+if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # tests at once share the cores
+    threads = max(1, (os.cpu_count() or 1) // int(processes))
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of the commands that tests start
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

@@ -15,7 +15,8 @@ def coco_form(content: Mapping[str, Any]) -> dict[str, Any]:
 
     Entries of `images` with the same file name become one. Where the file says which image and
     annotation of COCO it was (`coco_image_id`, `coco_ann_id`), these are the ids again; otherwise
-    the lowest id of the image's people and the annotation's own. Captions and scribbles are dropped.
+    the lowest id of the image's people and the annotation's own. Captions and scribbles are left
+    out.
 
     Args:
         content: of a RefHuman file.

@@ -6,7 +6,7 @@ Shapes: B prompts, Q queries, T detections per prompt, K keypoints, H x W the pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +30,24 @@ class TopK(NamedTuple):
     """
 
     scores: Tensor
+    queries: Tensor
+
+
+class Chosen(NamedTuple):
+    """What is predicted of the best queries; coordinates are fractions of the image.
+
+    Attributes:
+        scores: (B, T) in [0, 1].
+        boxes: (B, T, 4) left, top, right, bottom.
+        keypoints: (B, T, K, 2) (x, y).
+        visibility: (B, T, K) probability that the keypoint is visible.
+        queries: (B, T) int64.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    keypoints: Tensor
+    visibility: Tensor
     queries: Tensor
 
 
@@ -100,21 +118,41 @@ def to_instances(
         sizes: (h, w) of every image inside the canvas.
         original_sizes: (h, w) of every image in its file.
     """
-    boxes = box_convert(_select(prediction.boxes, best.queries).float(), "cxcywh", "xyxy")
-    keypoints = _select(prediction.keypoints, best.queries).float()
-    visibility = _select(prediction.visibility_logits, best.queries).float().sigmoid()
+    detections = scale_to_images(choose(prediction, best), original_sizes)
+    if mask_logits is None:
+        return detections
+    return [
+        replace(detection, masks=resize_masks(masks, size, original))
+        for detection, masks, size, original in zip(
+            detections, mask_logits, sizes, original_sizes, strict=True
+        )
+    ]
+
+
+def choose(prediction: LayerPrediction, best: TopK) -> Chosen:
+    """What a layer predicts of the best queries."""
+    return Chosen(
+        scores=best.scores,
+        boxes=box_convert(_select(prediction.boxes, best.queries).float(), "cxcywh", "xyxy"),
+        keypoints=_select(prediction.keypoints, best.queries).float(),
+        visibility=_select(prediction.visibility_logits, best.queries).float().sigmoid(),
+        queries=best.queries,
+    )
+
+
+def scale_to_images(chosen: Chosen, original_sizes: Sequence[Size]) -> list[Instances]:
+    """In pixels of images of these (h, w), without masks."""
     detections = []
-    for i, (size, original) in enumerate(zip(sizes, original_sizes, strict=True)):
-        height, width = original
-        scale = boxes.new_tensor([width, height])
+    for i, (height, width) in enumerate(original_sizes):
+        scale = chosen.boxes.new_tensor([width, height])
         detections.append(
             Instances(
-                scores=best.scores[i],
-                boxes=boxes[i] * scale.repeat(2),
-                keypoints=keypoints[i] * scale,
-                visibility=visibility[i],
-                masks=None if mask_logits is None else resize_masks(mask_logits[i], size, original),
-                queries=best.queries[i],
+                scores=chosen.scores[i],
+                boxes=chosen.boxes[i] * scale.repeat(2),
+                keypoints=chosen.keypoints[i] * scale,
+                visibility=chosen.visibility[i],
+                masks=None,
+                queries=chosen.queries[i],
             )
         )
     return detections

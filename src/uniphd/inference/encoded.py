@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
-import torch
 from PIL import Image
 from torch import Tensor
 
-from uniphd.data.collate import pad_images
 from uniphd.data.sample import image_tensor
-from uniphd.data.transforms import EvaluationTransform
 from uniphd.errors import ConfigError, PromptError
-from uniphd.inference.detect import mask_logits, to_cpu, to_instances, top_queries
+from uniphd.inference.detect import Chosen, scale_to_images, to_cpu
 from uniphd.inference.image_input import ImageOptions
 from uniphd.inference.prompt_input import (
     PromptInput,
@@ -26,9 +23,8 @@ from uniphd.inference.prompt_input import (
     single_prompt,
 )
 from uniphd.inference.result import Instance
-from uniphd.models.outputs import EncodedImages
-from uniphd.models.uniphd import UniPHD
-from uniphd.prompts import Prompt, Tokenize, batch_prompts
+from uniphd.keypoints import KeypointSchema
+from uniphd.prompts import Prompt, PromptBatch, Tokenize, batch_prompts
 from uniphd.structures import Size
 
 if TYPE_CHECKING:
@@ -38,34 +34,44 @@ _tokenizing = Lock()  # a fast tokenizer of Hugging Face takes one thread at a t
 
 
 @dataclass(frozen=True, eq=False)
-class Engine:
-    """A network and what its inputs are made with. It keeps nothing of what it is given.
+class Engine(ABC):
+    """Something that runs a network, and what its inputs are made with.
+
+    It keeps nothing of what it is given.
 
     Attributes:
-        network: in evaluation mode.
         tokenizer: texts -> ids.
         transform: says to which size an image is resized.
-        device: of the network.
-        dtype: of automatic mixed precision; None for 32-bit numbers.
+        schema: which keypoints there are.
         batch_size: prompts at once.
     """
 
-    network: UniPHD
     tokenizer: Tokenize
-    transform: EvaluationTransform
-    device: torch.device
-    dtype: torch.dtype | None
+    transform: OutputSize
+    schema: KeypointSchema
     batch_size: int
+
+    @abstractmethod
+    def compute_features(self, image: Tensor) -> Any:
+        """What does not depend on the prompt, of an image (3, h, w) uint8."""
+
+    @abstractmethod
+    def compute_people(self, features: Any, size: Size, prompts: PromptBatch, top_k: int) -> People:
+        """The best people for every prompt.
+
+        Args:
+            features: of `compute_features`.
+            size: (h, w) of the image.
+            prompts: in its pixels.
+            top_k: of them per prompt.
+        """
 
     def encode(self, image: Image.Image, options: ImageOptions) -> EncodedImage:
         """Compute what does not depend on the prompt for an RGB image, however it was read."""
         size = (image.height, image.width)
         new = self.transform.output_size(size)
         resized = image if size == new else image.resize(new[::-1], Image.Resampling.BILINEAR)
-        pixels, padding_mask = pad_images([image_tensor(resized)])
-        with self._computing():
-            features = self.network.encode(pixels.to(self.device), padding_mask.to(self.device))
-        return EncodedImage(self, features, size, new, options)
+        return EncodedImage(self, self.compute_features(image_tensor(resized)), size, new, options)
 
     def detect(
         self, encoded: EncodedImage, prompts: Sequence[Prompt], fitted: Sequence[Prompt], top_k: int
@@ -78,35 +84,44 @@ class Engine:
             fitted: the same in the pixels that the network saw.
             top_k: candidates per prompt.
         """
-        count = len(prompts)
-        block = batch_prompts(fitted, self._tokenize).to(self.device)
-        sizes = (encoded.network_size,) * count
-        with self._computing():
-            predictions = self.network.predict(encoded.features, sizes, block, (0,) * count)
-            best = top_queries(predictions.final.logits, top_k)
-            logits = mask_logits(self.network, predictions, best)
-            detections = to_instances(predictions.final, best, None, sizes, (encoded.size,) * count)
+        block = batch_prompts(fitted, self._tokenize)
+        people = self.compute_people(encoded.features, encoded.network_size, block, top_k)
+        detections = to_cpu(scale_to_images(people.chosen, (encoded.size,) * len(prompts)))
         height, width = encoded.network_size
-        for prompt, found, masks in zip(prompts, to_cpu(detections), logits, strict=True):
+        for prompt, found, masks in zip(prompts, detections, people.mask_logits, strict=True):
             yield Instance(
                 detections=found,
                 rank=0,
                 mask_logits=masks[:, :height, :width].float().cpu().clone(),
                 image_size=encoded.size,
                 prompt=prompt,
-                schema=self.network.schema,
+                schema=self.schema,
                 image_options=encoded.options,
             )
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
-        with torch.inference_mode(), autocast:
-            yield
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         with _tokenizing:
             return self.tokenizer(texts)
+
+
+class People(NamedTuple):
+    """What an engine finds.
+
+    Attributes:
+        chosen: the best queries of every prompt.
+        mask_logits: (B, T, H, W) of them on the padded canvas.
+    """
+
+    chosen: Chosen
+    mask_logits: Tensor
+
+
+class OutputSize(Protocol):
+    """What decides how large the network sees an image."""
+
+    def output_size(self, size: Size) -> Size:
+        """(height, width) of what becomes of an image of `size`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,7 +137,7 @@ class EncodedImage:
     """
 
     engine: Engine
-    features: EncodedImages
+    features: Any
     size: Size
     network_size: Size
     options: ImageOptions

@@ -14,6 +14,7 @@ from uniphd.data.transforms import EvaluationTransform
 from uniphd.errors import CheckpointError, ConfigError
 from uniphd.inference.encoded import EncodedImage, Engine
 from uniphd.inference.image_input import ImageInput, ImageOptions, read_image_input
+from uniphd.inference.network import NetworkEngine
 from uniphd.inference.prompt_input import PromptInput, PromptValues
 from uniphd.inference.result import Instance
 from uniphd.keypoints import KeypointSchema
@@ -73,8 +74,9 @@ class Predictor:
             compile_parts(network)
         resolve_backend(self.device.type, required=False)
         self.schema: KeypointSchema = network.schema
-        self._engine = Engine(
+        self._engine: Engine = NetworkEngine(
             network=network,
+            schema=network.schema,
             tokenizer=build_tokenizer(config.tokenizer),
             transform=EvaluationTransform(**config.preprocessing),
             device=self.device,

@@ -72,9 +72,7 @@ def describe_people(
     people = [person for image in images for person in image.people]
     labels = np.stack([person.keypoints[:, 2] for person in people])
     captions = [
-        _WORD.findall(caption.lower())
-        for person in annotations
-        for caption in (person.caption, *person.other_captions)
+        _WORD.findall(caption.lower()) for person in annotations for caption in person.captions
     ]
     return PeopleStatistics(
         people_per_image=np.array([len(image.people) for image in images]),

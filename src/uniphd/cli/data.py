@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from uniphd.cli.data_commands import synth
+from uniphd.cli.data_commands import from_coco, synth
 from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 
-_COMMANDS = (synth,)
+_COMMANDS = (synth, from_coco)
 
 
 @exit_at_interrupt("uniphd-data")

@@ -59,7 +59,7 @@ class ReferredPerson:
         file_name: path of the image inside the image folder, in one notation for all its rows.
         height: of the image, pixels.
         width: of the image, pixels.
-        caption: the text prompt.
+        caption: the text prompt; empty for a person without text.
         bbox: x, y, width, height; at most one pixel of it lies outside of the image.
         area: of the mask in square pixels, COCO's value, which the evaluation uses.
         keypoints: (K, 3) float32 x, y, v with v 0 = not labelled, 1 = hidden, 2 = visible.
@@ -91,6 +91,11 @@ class ReferredPerson:
         return self.height, self.width
 
     @property
+    def captions(self) -> tuple[str, ...]:
+        """All captions; none for a person without text."""
+        return tuple(filter(None, (self.caption, *self.other_captions)))
+
+    @property
     def num_keypoints(self) -> int:
         """How many keypoints are labelled, hidden ones included."""
         return int((self.keypoints[:, 2] > 0).sum())
@@ -119,6 +124,7 @@ def load_annotations(
     schema: KeypointSchema = COCO17,
     scribble_prompts: Sequence[str] = ("point", "scribble"),
     verify_fields: bool = True,
+    text_prompts: bool = True,
 ) -> AnnotationFile:
     """Read and validate a RefHuman annotation file.
 
@@ -136,6 +142,8 @@ def load_annotations(
             people may lack them.
         verify_fields: whether to compare box, area, keypoints and scribbles with the mask. Single
             people who contradict themselves are warned of, or with "skip" left out.
+        text_prompts: whether prompts are made of captions. Without, people may lack them; with,
+            only those whose entry says `"captions": []`.
 
     Raises:
         AnnotationError: the file is missing, is not JSON, lacks its two lists, has other keypoints,
@@ -152,6 +160,7 @@ def load_annotations(
         order=keypoint_order(categories, schema, str(path)),
         categories=categories,
         scribble_prompts=scribble_prompts,
+        text_prompts=text_prompts,
     )
     unparsed: list[tuple[_Entry, _Entry]] = []
     instances = list(_collect(content, str(path), problems, unparsed, parse))
@@ -272,11 +281,12 @@ def _parse(
     order: Sequence[int],
     categories: Categories,
     scribble_prompts: Sequence[str],
+    text_prompts: bool,
 ) -> ReferredPerson:
     """Check every field, and the fields against each other."""
     try:
         size = parse_size(image)
-        file_name, caption = parse_file_name(image), parse_caption(image)
+        file_name, caption = parse_file_name(image), parse_caption(image, text_prompts)
         categories.require_person(annotation)
         refuse_crowd(annotation)
         counts, runs = parse_segmentation(annotation, size)

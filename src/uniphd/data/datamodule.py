@@ -105,14 +105,26 @@ class RefHumanDataModule(ReferringDataModule):
             raise ConfigError("data.val_file is null; name the annotations to validate on.")
         if stage in (None, "fit") and not self.train_instances:
             self.train_instances = self._load(
-                "training", self.train_file, self.limit_people, self.prompt_sampler.scribble_kinds
+                "training",
+                self.train_file,
+                self.limit_people,
+                self.prompt_sampler.scribble_kinds,
+                bool(self.prompt_sampler.caption_kinds),
+                self.prompt_sampler.kinds == self.prompt_sampler.caption_kinds,
             )
             if getattr(self.train_transform, "flip_probability", 1) > 0:
                 _warn_of_unknown_sides(self.train_instances, self.train_file)
         if self.val_file is not None and not self.val_instances:
             self.val_instances = self._load(
-                "validating", self.val_file, self.limit_val_people, self.val_scribble_prompts
+                "validating",
+                self.val_file,
+                self.limit_val_people,
+                self.val_scribble_prompts,
+                self.val_text_prompts,
+                all(prompt.caption_kinds for prompt in self._fixed_prompts),
             )
+            if self.val_text_prompts:
+                _describe_texts(self.val_instances, self.root / at_home(self.val_file))
             if self.val_distractors_file is not None:
                 others = load_annotations(
                     self.root / at_home(self.val_distractors_file),
@@ -120,18 +132,31 @@ class RefHumanDataModule(ReferringDataModule):
                     self.schema,
                     (),
                     self.verify_fields,
+                    text_prompts=False,
                 )
                 self.val_distractors = others.instances
 
     def _load(
-        self, purpose: str, file: str, limit: int | None, scribble_prompts: Sequence[str]
+        self,
+        purpose: str,
+        file: str,
+        limit: int | None,
+        scribble_prompts: Sequence[str],
+        text_prompts: bool,
+        text_alone: bool,
     ) -> tuple[ReferredPerson, ...]:
-        """The valid instances of a file, at most `limit` of them, with usable images."""
+        """The valid instances of a file, at most `limit` of them, with usable images.
+
+        Where every prompt is made of captions, people without are left out.
+        """
         path = self.root / at_home(file)
         read = load_annotations(
-            path, self.on_error, self.schema, scribble_prompts, self.verify_fields
+            path, self.on_error, self.schema, scribble_prompts, self.verify_fields, text_prompts
         )
-        instances = read.instances[:limit]
+        instances = read.instances
+        if text_prompts:
+            instances = _with_text(instances, path, text_alone)
+        instances = instances[:limit]
         if self.verify_files:
             workers = min(8, os.cpu_count() or 1)
             problems = verify_images(instances, self.image_folder, workers, self.linked_folders)
@@ -149,9 +174,43 @@ class RefHumanDataModule(ReferringDataModule):
         return instances
 
 
+def _with_text(
+    people: tuple[ReferredPerson, ...], path: Path, text_alone: bool
+) -> tuple[ReferredPerson, ...]:
+    """The people; where there are text prompts alone, those who have a caption.
+
+    Raises:
+        ConfigError: nobody has one.
+    """
+    described = tuple(person for person in people if person.captions)
+    if not described:
+        raise ConfigError(
+            f"{path} has nobody with a caption, of which text prompts are made; choose other "
+            "prompts, such as prompt=spatial, or a file with captions."
+        )
+    if len(described) < len(people):
+        what = "are left out" if text_alone else "are asked for by other prompts alone"
+        _logger.info(
+            "%s: %d of %d people have no caption and %s",
+            *(path, len(people) - len(described), len(people), what),
+        )
+    return described if text_alone else people
+
+
+def _describe_texts(people: Sequence[ReferredPerson], path: Path) -> None:
+    """Say so where the validation does not ask every caption."""
+    several = sum(len(person.captions) > 1 for person in people)
+    if several:
+        _logger.info(
+            "%s: %d people have several captions, of which the validation asks the first; in a "
+            "file of uniphd-data from-coco --per-sentence every caption counts",
+            *(path, several),
+        )
+
+
 def _warn_of_unknown_sides(people: Sequence[ReferredPerson], file: str) -> None:
     """Say which words may name a side and stay as they are where an image is mirrored."""
-    captions = (text for person in people for text in (person.caption, *person.other_captions))
+    captions = (text for person in people for text in person.captions)
     words = count_unknown_sides(captions).most_common()
     if words:
         shown = ", ".join(f"{count} x {word:.40}" for word, count in words[:_SHOWN])

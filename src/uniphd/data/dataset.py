@@ -146,9 +146,8 @@ class RefHumanDataset(Dataset[Sample]):
         )
 
     def _extra_captions(self, person: AnnotatedPerson, epoch: int, index: int) -> tuple[str, ...]:
-        every = (person.caption, *person.other_captions)
-        count = min(self.num_extra_captions, len(every))
-        return tuple(self._random("captions", epoch, index).sample(every, count))
+        count = min(self.num_extra_captions, len(person.captions))
+        return tuple(self._random("captions", epoch, index).sample(person.captions, count))
 
     def _random(self, purpose: str, epoch: int, index: int) -> Random:
         """A stream of its own for every purpose; `Random` hashes the string with SHA-512."""

@@ -58,12 +58,7 @@ def _parse(data: bytes) -> Any:
     Raises:
         ValueError: it is none; the message is the rest of a sentence.
     """
-    start = data[:200].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start:
-        raise ValueError("is empty; fetch it again")
-    for beginning, message in _NO_JSON.items():
-        if start.startswith(beginning):
-            raise ValueError(message)
+    require_json(data[:200])
     text = data.decode(detect_encoding(data))
     try:
         return json.loads(text)
@@ -71,6 +66,20 @@ def _parse(data: bytes) -> Any:
         raise ValueError(_explanation(error)) from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep lists
         raise ValueError(f"is not valid JSON ({error}); fetch it again") from error
+
+
+def require_json(start: bytes) -> None:
+    """Refuse what is known to be something else by its first 200 bytes.
+
+    Raises:
+        ValueError: the message is the rest of a sentence.
+    """
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start:
+        raise ValueError("is empty; fetch it again")
+    for beginning, message in _NO_JSON.items():
+        if start.startswith(beginning):
+            raise ValueError(message)
 
 
 def _explanation(error: JSONDecodeError) -> str:

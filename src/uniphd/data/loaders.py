@@ -20,6 +20,7 @@ from uniphd.data.transforms import Resize, Transform
 from uniphd.errors import ConfigError
 from uniphd.keypoints import COCO17, keypoint_schema
 from uniphd.prompts import FixedPrompt, SamplePrompt, TextPrompt, Tokenize
+from uniphd.structures import Size
 
 if TYPE_CHECKING:
     from typing_extensions import Required
@@ -82,7 +83,8 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
     Attributes:
         schema: the keypoint set.
         train_instances: people to train on, after `setup`.
-        val_instances: people to validate on, after `setup`; the evaluation's ground truth.
+        val_instances: people to validate on, after `setup`; the evaluation's ground truth. Text
+            prompts ask for those of them who have captions.
         val_distractors: people of the same images whom nobody refers to, for referring accuracy.
 
     Raises:
@@ -166,6 +168,24 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         }
 
     @property
+    def val_people(self) -> list[tuple[ReferredPerson, ...]]:
+        """Whom every kind of prompt is validated on: without captions, nobody is asked for by text.
+
+        In the order of `val_prompts`.
+        """
+        return [
+            tuple(person for person in self.val_instances if person.captions)
+            if prompt.caption_kinds
+            else self.val_instances
+            for prompt in self._fixed_prompts
+        ]
+
+    @property
+    def val_text_prompts(self) -> bool:
+        """Whether any prompt of the validation is made of captions."""
+        return any(prompt.caption_kinds for prompt in self._fixed_prompts)
+
+    @property
     def val_scribble_prompts(self) -> tuple[str, ...]:
         """The kinds of prompt of the validation that are made of annotated scribbles."""
         return tuple(kind for prompt in self._fixed_prompts for kind in prompt.scribble_kinds)
@@ -191,31 +211,34 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
             return []
         datasets = [
             RefHumanDataset(
-                self.val_instances,
+                people,
                 self.read,
                 self.eval_transform,
                 prompt,
                 self.seed,
                 group_by_image=True,
             )
-            for prompt in self._fixed_prompts
+            for prompt, people in zip(self._fixed_prompts, self.val_people, strict=True)
         ]
         if self.val_batching == "official":
             return [
                 self._loader(dataset, self.val_batch_size, EpochSampler(dataset, False), False)
                 for dataset in datasets
             ]
-        sizes = [self.eval_transform.output_size(person.size) for person in self.val_instances]
-        canvases = [canvas_size(size) for size in sizes]
         return [
             self._loader(
                 BatchedPeople(dataset),
                 None,  # the sampler makes the batches
-                SameCanvasSampler(canvases, self.val_batch_size),
+                SameCanvasSampler(self._canvases(dataset), self.val_batch_size),
                 False,
             )
             for dataset in datasets
         ]
+
+    def _canvases(self, dataset: RefHumanDataset) -> list[Size]:
+        """The canvas of everybody's image in the validation."""
+        sizes = [self.eval_transform.output_size(person.size) for person in dataset.instances]
+        return [canvas_size(size) for size in sizes]
 
     def predict_dataloader(self) -> list[DataLoader[Sample]]:
         """What is validated is predicted."""

@@ -27,7 +27,7 @@ class AnnotatedPerson:
     """What is annotated for one person of an image.
 
     Attributes:
-        caption: the person in words.
+        caption: the person in words; empty for a person without text.
         other_captions: other words for the same person.
         box: (1, 4) x1, y1, x2, y2, inside the image.
         keypoints: (K, 2) x, y.
@@ -52,6 +52,11 @@ class AnnotatedPerson:
     def size(self) -> Size:
         """(height, width) of the image."""
         return self.mask.shape[-2], self.mask.shape[-1]
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """All captions; none for a person without text."""
+        return tuple(filter(None, (self.caption, *self.other_captions)))
 
     @property
     def is_shown(self) -> bool:

@@ -54,7 +54,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-def is_id(value: Any) -> bool:
+def is_id(value: Any) -> TypeGuard[int]:
     """Whether a value of a file can be an id."""
     return type(value) is int and abs(value) <= _LARGEST_ID
 
@@ -93,8 +93,17 @@ def parse_file_name(image: Mapping[str, Any]) -> str:
     return str(posix)
 
 
-def parse_caption(image: Mapping[str, Any]) -> str:
-    """The text that describes the person."""
+def parse_caption(image: Mapping[str, Any], text_prompts: bool = True) -> str:
+    """The text that describes the person.
+
+    Empty for a person without text, whose entry says `"captions": []` and has no `caption`.
+
+    Args:
+        image: an entry of `images`.
+        text_prompts: whether prompts are made of captions; otherwise they may be missing.
+    """
+    if "caption" not in image and (not text_prompts or image.get("captions") == []):
+        return ""
     return _text(image, "caption")
 
 

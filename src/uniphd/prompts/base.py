@@ -43,6 +43,9 @@ class Prompt(ABC):
     reads_scribbles: ClassVar[bool] = True
     """Whether a prompt is made of the annotated scribbles, which people may otherwise lack."""
 
+    reads_captions: ClassVar[bool] = False
+    """Whether a prompt is made of the person's captions, which people may otherwise lack."""
+
     @abstractmethod
     def require_sound(self) -> None:
         """Raise PromptError where the prompt says nothing, or nothing definite."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
-from uniphd.errors import ConfigError
+from uniphd.errors import ConfigError, PromptError
 from uniphd.prompts.base import Prompt
 from uniphd.prompts.kinds import find_kind
 
@@ -24,10 +24,13 @@ class SamplePrompt(Protocol):
     Attributes:
         kinds: names of the kinds that it may make.
         scribble_kinds: those of them that are made of annotated scribbles.
+        caption_kinds: those of them that are made of captions. A person without captions is asked
+            for only where there are others.
     """
 
     kinds: tuple[str, ...]
     scribble_kinds: tuple[str, ...]
+    caption_kinds: tuple[str, ...]
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """Return the prompt for a person, with random numbers from `random`."""
@@ -44,6 +47,7 @@ class FixedPrompt:
         kind: as it was given; metrics and images call it so.
         kinds: this one.
         scribble_kinds: this one, or none.
+        caption_kinds: this one, or none.
 
     Raises:
         ConfigError: there is no such kind.
@@ -54,6 +58,7 @@ class FixedPrompt:
         self.kind = kind
         self.kinds: tuple[str, ...] = (self.kind,)
         self.scribble_kinds: tuple[str, ...] = self.kinds if self._kind.reads_scribbles else ()
+        self.caption_kinds: tuple[str, ...] = self.kinds if self._kind.reads_captions else ()
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
         """See `Prompt.fixed`."""
@@ -65,7 +70,7 @@ class PromptSampler:
 
     The paper takes text or a spatial prompt with equal probability and the official code splits
     the latter evenly into points and scribbles. There it is one kind per batch; here every sample
-    draws its own.
+    draws its own. For a person without captions, the kinds that are made of them have no weight.
 
     Args:
         weights: by kind, its name or the dotted path of its class; other kinds are not drawn. They
@@ -85,8 +90,18 @@ class PromptSampler:
         drawn = [kind for kind, weight in pairs if weight > 0]
         self.kinds = tuple(kind.kind for kind in drawn)
         self.scribble_kinds = tuple(kind.kind for kind in drawn if kind.reads_scribbles)
+        self.caption_kinds = tuple(kind.kind for kind in drawn if kind.reads_captions)
 
     def __call__(self, person: AnnotatedPerson, random: Random) -> Prompt:
-        """Draw a kind and its prompt."""
-        kind = random.choices(self._kinds, list(self.weights.values()))[0]
-        return kind.sample(person, random)
+        """Draw a kind and its prompt.
+
+        Raises:
+            PromptError: the person has no captions, and no other kind has a weight.
+        """
+        weights = [
+            0.0 if kind.reads_captions and not person.captions else weight
+            for kind, weight in zip(self._kinds, self.weights.values(), strict=True)
+        ]
+        if not any(weights):
+            raise PromptError("A person has no caption and is to be asked for by text; write one.")
+        return random.choices(self._kinds, weights)[0].sample(person, random)

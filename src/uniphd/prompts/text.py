@@ -25,6 +25,7 @@ class TextPrompt(Prompt):
 
     kind: ClassVar[str] = "text"
     reads_scribbles: ClassVar[bool] = False
+    reads_captions: ClassVar[bool] = True
     text: str
 
     def require_sound(self) -> None:
@@ -54,7 +55,7 @@ class TextPrompt(Prompt):
     @classmethod
     def sample(cls, person: AnnotatedPerson, random: Random) -> TextPrompt:
         """Any of the person's captions."""
-        return cls(random.choice((person.caption, *person.other_captions)))
+        return cls(random.choice(person.captions))
 
     @classmethod
     def fixed(cls, person: AnnotatedPerson) -> TextPrompt:

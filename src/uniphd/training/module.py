@@ -221,8 +221,12 @@ class RefHumanModule(LightningModule):
 
     def _log_people(self) -> None:
         """Say so where a limit left people out of the validation."""
-        everybody = len(self.trainer.datamodule.val_instances)  # type: ignore[attr-defined]
-        counted = min(evaluator.counted for evaluator in self.evaluators.values())
+        people = self.trainer.datamodule.val_people  # type: ignore[attr-defined]
+        evaluators = self.evaluators.values()
+        numbers = [
+            (each.counted, len(asked)) for each, asked in zip(evaluators, people, strict=True)
+        ]
+        counted, everybody = min(numbers, key=lambda pair: pair[0] / max(pair[1], 1))
         if counted < everybody and not self.trainer.sanity_checking:
             _logger.info(
                 "validated %d of %d people (trainer.limit_val_batches=%s); the metrics are of them",

@@ -1,0 +1,1 @@
+"""Tools that make, check and show data sets; the commands of `uniphd-data` call them."""

@@ -1,0 +1,1 @@
+"""RefHuman-format data from COCO's keypoint annotations."""

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uniphd.checkpoints.pretrained import save_pretrained
     from uniphd.checkpoints.reading import load_model
     from uniphd.inference.encoded import EncodedImage
     from uniphd.inference.predictor import Predictor
@@ -32,11 +33,13 @@ __all__ = [
     "TextPrompt",
     "__version__",
     "load_model",
+    "save_pretrained",
 ]
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "uniphd.checkpoints.pretrained": ["save_pretrained"],
     "uniphd.checkpoints.reading": ["load_model"],
     "uniphd.inference.encoded": ["EncodedImage"],
     "uniphd.inference.predictor": ["Predictor"],

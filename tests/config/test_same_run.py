@@ -10,11 +10,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from tests.composition import TINY, compose_train
+from uniphd.checkpoints.folder import RUN_KEY
 from uniphd.config.compose import build, build_network
 from uniphd.config.same_run import require_same_run
 from uniphd.errors import UniPHDError
 from uniphd.training.callbacks.ema import ExponentialMovingAverage
-from uniphd.training.callbacks.run_record import RUN_KEY
 from uniphd.training.module import RefHumanModule
 from uniphd.training.schedule import Schedule
 

@@ -245,7 +245,7 @@ def test_mixed_precision_is_close(scene: AnnotatedScene) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"model": "hf://owner/name"}, CheckpointError, "is an address; fetch the model folder"),
+        ({"model": "hf://name"}, CheckpointError, "does not name an owner and a repository"),
         ({"model": "nowhere"}, CheckpointError, "nowhere"),
         ({"device": "gpu"}, ConfigError, "device 'gpu' cannot be used"),
         ({"device": "cuda:99"}, ConfigError, "device 'cuda:99' cannot be used"),

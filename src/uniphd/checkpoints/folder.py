@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,13 @@ from uniphd.training.fault_tolerance.files import replacing
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+TOKENIZER_FOLDER = "tokenizer"
+OWN_TOKENIZER = f"./{TOKENIZER_FOLDER}"
+"""The name of a tokenizer whose files are in the model folder."""
 CONFIG_KEY = "uniphd_config"
 """Where a training checkpoint holds its `ModelConfig` as a plain dict."""
+RUN_KEY = "uniphd_run"
+"""Where a training checkpoint holds the contents of its `run.json`."""
 COMPILED = "_orig_mod."
 """In names of what torch.compile wraps."""
 _FORMAT = "uniphd-model-1"
@@ -98,6 +103,8 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Read a model folder.
 
+    The name of a tokenizer whose files are in the folder becomes the path of these.
+
     Raises:
         CheckpointError: a file is missing or is not one of ours.
     """
@@ -111,7 +118,7 @@ def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         content = read_json(folder / CONFIG_FILE)
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise ValueError(f"its format is not '{_FORMAT}'")
-        config = _parse_config(content)
+        config = _with_own_tokenizer(_parse_config(content), folder)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} is not a model configuration: {error}."
@@ -177,6 +184,16 @@ def _parse_config(content: Any) -> ModelConfig:
     if not all(type(value) is int and 1 <= value <= _LONGEST_SIDE for value in sizes.values()):
         raise ValueError(f"its 'preprocessing' needs integers from 1 to {_LONGEST_SIDE}")
     return config
+
+
+def _with_own_tokenizer(config: ModelConfig, folder: Path) -> ModelConfig:
+    """The configuration, with the path of the tokenizer's files where they are in the folder."""
+    if config.tokenizer.get("name") != OWN_TOKENIZER:
+        return config
+    files = folder / TOKENIZER_FOLDER
+    if not files.is_dir():
+        raise ValueError(f"its tokenizer is in the folder {files}, which is missing")
+    return replace(config, tokenizer={**config.tokenizer, "name": str(files.resolve())})
 
 
 def _require_tokenizer(node: Mapping[str, Any]) -> None:

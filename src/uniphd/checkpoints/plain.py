@@ -10,7 +10,8 @@ from typing import Any
 
 _MOST_VALUES = 100_000
 _DEEPEST = 50
-_LARGEST_FILE = 1 << 22  # bytes
+LARGEST_JSON = 1 << 22
+"""Bytes of a file."""
 
 
 def read_json(path: Path) -> Any:
@@ -21,8 +22,8 @@ def read_json(path: Path) -> Any:
         ValueError: it is too large, no JSON, or has a key twice.
         RecursionError: it is nested too deeply.
     """
-    if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError(f"it is larger than {_LARGEST_FILE >> 20} MiB")
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"it is larger than {LARGEST_JSON >> 20} MiB")
     return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
 
 

@@ -11,7 +11,14 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from uniphd.checkpoints.folder import CONFIG_KEY, ModelConfig, read_folder, read_run
+from uniphd.checkpoints.address import HubAddress, parse_address
+from uniphd.checkpoints.folder import (
+    CONFIG_KEY,
+    TOKENIZER_FOLDER,
+    ModelConfig,
+    read_folder,
+    read_run,
+)
 from uniphd.checkpoints.pickled import read_pickle_safely
 from uniphd.checkpoints.safety import build_from_checkpoint, require_finite, same_kind
 from uniphd.errors import CheckpointError
@@ -25,8 +32,9 @@ def load_model(path: str | Path) -> UniPHD:
     """Build the network that a checkpoint describes and fill it with its weights.
 
     Args:
-        path: a model folder (from `uniphd-convert`), a `.ckpt` file (from `uniphd-train`), or the
-            name of a model that comes with the package: `synthetic_cpu`.
+        path: a model folder (from `uniphd-convert`), a `.ckpt` file (from `uniphd-train`), the
+            name of a model that comes with the package, `synthetic_cpu`, or the address of one on
+            the Hugging Face Hub, `hf://owner/name@revision` (docs/hub.md).
 
     Returns:
         The network on the CPU, in evaluation mode.
@@ -40,7 +48,7 @@ def load_model(path: str | Path) -> UniPHD:
 
 def load_model_and_config(path: str | Path) -> tuple[UniPHD, ModelConfig]:
     """The network of `load_model`, and how its inputs are made: tokenizer and image size."""
-    config, weights = read_checkpoint(Path(path))
+    config, weights = read_checkpoint(path)
     model = build_from_checkpoint(config.model, weights, path)
     model.load_state_dict(weights)
     _require_vocabulary(config, model, path)
@@ -67,7 +75,7 @@ def start_from(network: UniPHD, path: str) -> None:
         CheckpointError: the checkpoint cannot be read, predicts other keypoints, or none of its
             weights fits.
     """
-    config, weights = read_checkpoint(Path(path))
+    config, weights = read_checkpoint(path)
     config.require_keypoints(network.schema.name, path)
     current = network.state_dict()
     fitting = {
@@ -93,14 +101,17 @@ def start_from(network: UniPHD, path: str) -> None:
     )
 
 
-def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The configuration and weights of a model folder, a training checkpoint, or a packaged model.
+def read_checkpoint(model: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The configuration and weights of what `load_model` takes.
 
     A path that exists goes before a packaged model of that name.
 
     Raises:
         CheckpointError: the checkpoint is missing, unsafe, or not one of ours.
     """
+    if (address := parse_address(model)) is not None:
+        return _read_from_hub(address)
+    path = Path(model)
     if path.is_dir():
         return read_folder(path)
     if not path.exists() and len(path.parts) == 1 and (_PACKAGED / path).is_dir():
@@ -112,6 +123,20 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             "uniphd-convert and give the folder."
         )
     return read_run(content, path)
+
+
+def _read_from_hub(address: HubAddress) -> tuple[ModelConfig, dict[str, Tensor]]:
+    from uniphd.checkpoints.hub import fetch_model
+
+    folder = fetch_model(address)
+    config, weights = read_folder(folder)
+    name = config.tokenizer.get("name")
+    if name is not None and Path(name) != (folder / TOKENIZER_FOLDER).resolve():
+        raise CheckpointError(
+            f"The tokenizer of {address}, '{name:.80}', is not in that repository, and nothing "
+            "else is fetched; send the model with `uniphd-hub push`, which adds it."
+        )
+    return config, weights
 
 
 def portable_config(config: ModelConfig, model: nn.Module) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from uniphd.checkpoints.folder import RUN_KEY
 from uniphd.checkpoints.older import renamed_config
 from uniphd.config.comparison import (
     Difference,
@@ -23,7 +24,6 @@ from uniphd.config.comparison import (
     without_equal_steps,
 )
 from uniphd.errors import CheckpointError, ConfigError
-from uniphd.training.callbacks.run_record import RUN_KEY
 from uniphd.training.module import RefHumanModule
 from uniphd.training.schedule import Schedule
 

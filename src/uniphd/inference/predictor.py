@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -11,7 +10,7 @@ import torch
 
 from uniphd.checkpoints.reading import load_model_and_config
 from uniphd.data.transforms import EvaluationTransform
-from uniphd.errors import CheckpointError, ConfigError
+from uniphd.errors import ConfigError
 from uniphd.inference.encoded import EncodedImage, Engine
 from uniphd.inference.image_input import ImageInput, ImageOptions, read_image_input
 from uniphd.inference.network import NetworkEngine
@@ -36,9 +35,9 @@ class Predictor:
     A predictor keeps nothing of what it is asked, so any number of threads may share one.
 
     Args:
-        model: a model folder (`uniphd-convert`), a checkpoint of `uniphd-train`, or the name of a
-            packaged model: `synthetic_cpu`, which is trained on synthetic people and is for trying
-            things out.
+        model: a model folder (`uniphd-convert`), a checkpoint of `uniphd-train`, an address on the
+            Hugging Face Hub (`hf://owner/name@revision`), or the name of a packaged model:
+            `synthetic_cpu`, which is trained on synthetic people and is for trying things out.
         device: "auto" (the first GPU, or the CPU), "cpu", "cuda", "cuda:1", ...
         precision: None for 32-bit numbers, "bf16" or "fp16" for automatic mixed precision.
         compile: use `torch.compile`; the first calls then take minutes.
@@ -68,7 +67,7 @@ class Predictor:
         if type(batch_size) is not int or batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size!r:.80}; give an integer of at least 1.")
         self.device = _find_device(device)
-        network, config = load_model_and_config(_require_local(model))
+        network, config = load_model_and_config(model)
         network.to(self.device)
         if compile:
             compile_parts(network)
@@ -201,16 +200,6 @@ class Predictor:
         """
         for image in images:
             yield self.predict(image, **options)
-
-
-def _require_local(model: str | Path) -> str | Path:
-    """A checkpoint on this machine."""
-    if isinstance(model, str) and re.match(r"[\w-]+://", model):
-        raise CheckpointError(
-            f"{model:.200} is an address; fetch the model folder (config.json and "
-            "model.safetensors) and give its path."
-        )
-    return model
 
 
 def _find_device(name: str | torch.device) -> torch.device:

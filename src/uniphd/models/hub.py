@@ -39,7 +39,7 @@ def fetching(what: str, remedy: str, url: str | None, file: Path | None = None) 
     Raises:
         ConfigError: it cannot be loaded, for whatever reason.
     """
-    offline = _offline(url) if url else None
+    offline = offline_reason(url) if url else None
     chosen = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = chosen or offline is not None
     try:
@@ -73,7 +73,7 @@ def source_of(name: str) -> tuple[str, str | None]:
     return name, constants.ENDPOINT
 
 
-def _offline(url: str) -> str | None:
+def offline_reason(url: str) -> str | None:
     """Why nothing can be fetched from a URL; None where it can."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"

@@ -6,6 +6,8 @@ import re
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +24,10 @@ _REMEDY = (
     "needs none; for a converted checkpoint run uniphd-convert again, with --tokenizer DIR."
 )
 _WORD = re.compile(r"\w+|[^\w\s]")
+
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+"""All that a tokenizer of transformers needs; neither is code."""
 
 
 class HashTokenizer:
@@ -54,6 +60,10 @@ class HashTokenizer:
         input_ids = torch.tensor([row + [1] * (length - len(row)) for row in rows])
         attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
         return input_ids, attention_mask
+
+    def files(self) -> dict[str, bytes]:
+        """None: an id follows from the word."""
+        return {}
 
     def _encode(self, text: str) -> list[int]:
         words = _WORD.findall(text.lower())[: self.max_length - 2]
@@ -94,6 +104,22 @@ class HuggingFaceTokenizer:
             if count == 0:
                 raise PromptError(f"The tokenizer '{self.name}' finds no token in {text!r:.80}.")
         return encoded["input_ids"], encoded["attention_mask"]
+
+    def files(self) -> dict[str, bytes]:
+        """The content of `TOKENIZER_FILES`, by name.
+
+        Raises:
+            ConfigError: the tokenizer needs other files than these.
+        """
+        with TemporaryDirectory() as folder:
+            self._tokenizer.save_pretrained(folder)
+            paths = [Path(folder, name) for name in TOKENIZER_FILES]
+            if all(path.is_file() for path in paths):
+                return {path.name: path.read_bytes() for path in paths}
+        raise ConfigError(
+            f"The tokenizer '{self.name}' is not one of transformers' fast ones and has no "
+            f"{TOKENIZER_FILES[0]}, so that it cannot be stored beside a network."
+        )
 
     @property
     def vocab_size(self) -> int:

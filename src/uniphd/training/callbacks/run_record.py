@@ -16,12 +16,10 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from uniphd.checkpoints.folder import RUN_KEY
 from uniphd.errors import StorageError
 from uniphd.ops.info import versions
 from uniphd.training.fault_tolerance.files import replacing
-
-RUN_KEY = "uniphd_run"
-"""Where a training checkpoint holds the contents of `run.json`."""
 
 END, FINISHED = "end", "finished"
 """Where `run.json` says how the run ended, and what of one that is complete."""

@@ -20,6 +20,7 @@ from uniphd.data.readings import (
     box_readings,
     corners_of,
     overlap,
+    point_forms,
     point_readings,
     share_inside,
 )
@@ -34,8 +35,36 @@ _BORDER = 1.0
 _SYSTEMATIC = 0.5  # of the people; or, with one other reading that fits,
 _SYSTEMATIC_READING, _LEAST_PEOPLE = 0.1, 3
 _TOLD = 0.5  # of those who contradict themselves: what fits them is said
-_ANOTHERS = "another person's"
+ANOTHERS = "another person's"
+"""The reading of a field that fits another person of the image."""
+
+_OF_KEYPOINTS = "the box of the keypoints"
+_KEYPOINT_BOX, _LARGEST_IOU = 1.5, 0.9  # pixels between the two, and against the mask's box
 _FITTING_ANOTHER = 0.7
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A field of one person that contradicts another one.
+
+    Attributes:
+        place: of the person among those who were compared.
+        field: its name, in quotes.
+        other: what it contradicts.
+        shown: the two values.
+        reading: what the field fits as; empty where nothing fits.
+        systematic: whether it is so in the file as a whole.
+        points: (P, 2) the points of the field read so, in pixels, NaN where there is none; None
+            where that is not known.
+    """
+
+    place: int
+    field: str
+    other: str
+    shown: str
+    reading: str
+    systematic: bool
+    points: Numbers | None
 
 
 @dataclass(frozen=True)
@@ -45,10 +74,16 @@ class Contradictions:
     Attributes:
         systematic: one problem for each field that holds something else in the file as a whole.
         single: one problem for each field of a person that contradicts the mask otherwise.
+        people: both, person by person.
     """
 
     systematic: tuple[Problem, ...] = ()
     single: tuple[Problem, ...] = ()
+    people: tuple[Contradiction, ...] = ()
+
+
+def _not_points(reading: str) -> None:
+    """What has no points cannot be read as any."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +98,7 @@ class _Finding:
         show: the values of one person.
         coarse: (N,) whose contradiction may be a coarse mask where no other reading fits.
         other: what it contradicts.
+        read_as: the points of those who have it wrong in a reading, or None.
     """
 
     field: str
@@ -72,6 +108,7 @@ class _Finding:
     show: Callable[[int], str]
     coarse: Flags | bool = False
     other: str = "the mask"
+    read_as: Callable[[str], Numbers | None] = _not_points
 
     def fits(self, reading: str) -> Flags:
         """For each of those who have it wrong, whether a reading fits."""
@@ -90,6 +127,7 @@ def find_contradictions(people: Sequence[Geometry], file: str) -> Contradictions
     """
     systematic: list[Problem] = []
     single: list[Problem] = []
+    contradictions: list[Contradiction] = []
     for finding in _findings(Geometries(people)) if people else ():
         if not finding.wrong.any():
             continue
@@ -97,11 +135,13 @@ def find_contradictions(people: Sequence[Geometry], file: str) -> Contradictions
         fitting, judged = int(finding.fits(reading).sum()), int(finding.judged.sum())
         certain = finding.wrong if fitting else finding.wrong & ~np.asarray(finding.coarse)
         usual = fitting >= max(_LEAST_PEOPLE, _SYSTEMATIC_READING * judged)
-        if certain.sum() >= _SYSTEMATIC * judged or (usual and reading != _ANOTHERS):
+        whole = certain.sum() >= _SYSTEMATIC * judged or (usual and reading != ANOTHERS)
+        contradictions += _by_person(finding, reading, bool(whole))
+        if whole:
             systematic.append(_systematic(finding, reading, fitting, people, file))
         else:
             single += _single(finding, reading, people, file)
-    return Contradictions(tuple(systematic), tuple(single))
+    return Contradictions(tuple(systematic), tuple(single), tuple(contradictions))
 
 
 def contradiction_problems(
@@ -143,12 +183,28 @@ def _systematic(
     return Problem(f"{finding.field} against {finding.other}", message, ids)
 
 
+def _by_person(finding: _Finding, usual: str, systematic: bool) -> Iterator[Contradiction]:
+    points = finding.read_as(usual)
+    for number, index in enumerate(np.flatnonzero(finding.wrong).tolist()):
+        names = [name for name in (ANOTHERS, usual) if finding.fits(name)[number]]
+        reading = (names[-1] if systematic else names[0]) if names else ""
+        yield Contradiction(
+            index,
+            finding.field,
+            finding.other,
+            finding.show(index),
+            reading,
+            systematic,
+            points[number] if points is not None and reading == usual else None,
+        )
+
+
 def _single(
     finding: _Finding, usual: str, people: Sequence[Geometry], file: str
 ) -> Iterator[Problem]:
     kind = f"{finding.field} against {finding.other}"
     for number, index in enumerate(np.flatnonzero(finding.wrong).tolist()):
-        names = [name for name in (_ANOTHERS, usual) if finding.fits(name)[number]]
+        names = [name for name in (ANOTHERS, usual) if finding.fits(name)[number]]
         fits = f", and fits as {names[0]}" if names else ""
         message = (
             f"{file}, image id {people[index].image_id}: {finding.field} contradicts "
@@ -167,9 +223,10 @@ def _findings(fields: Geometries) -> Iterator[_Finding]:
     in_box = _share(fields.keypoints, stated)
     off_box = overlap(stated, fields.masks) < _LEAST_IOU
     off_box &= np.isfinite(fields.boxes.sum(1))
+    of_keypoints = _boxes_of_keypoints(fields, stated)
     off_keypoints = in_mask < _LEAST_SHARE
     both = off_box & off_keypoints & (in_box >= _LEAST_SHARE)
-    yield _boxes(fields, "'bbox'", off_box & ~both)
+    yield _boxes(fields, "'bbox'", (off_box & ~both) | (of_keypoints & ~off_keypoints))
     yield _boxes(fields, "'bbox' and 'keypoints'", both)
     yield _points(
         fields, "'keypoints'", fields.keypoints, off_keypoints & ~(in_box >= _LEAST_SHARE)
@@ -196,10 +253,22 @@ def _exchanged_sides(fields: Geometries, stated: Numbers) -> _Finding:
     )
 
 
+def _boxes_of_keypoints(fields: Geometries, stated: Numbers) -> Flags:
+    """Boxes around the keypoints, as CVAT has them for skeletons, that are not the mask's."""
+    labelled = np.isfinite(fields.keypoints)
+    low = np.where(labelled, fields.keypoints, np.inf).min(1)
+    high = np.where(labelled, fields.keypoints, -np.inf).max(1)
+    near = np.abs(np.hstack([low, high]) - stated) <= _KEYPOINT_BOX
+    enough = labelled.all(-1).sum(1) >= _LEAST_POINTS
+    return np.asarray(near.all(1) & enough & (overlap(stated, fields.masks) < _LARGEST_IOU))
+
+
 def _boxes(fields: Geometries, name: str, wrong: Flags) -> _Finding:
     boxes, masks = fields.boxes[wrong], fields.masks[wrong]
-    readings = dict(box_readings(boxes, fields.sizes[wrong], masks)) if wrong.any() else {}
-    readings[_ANOTHERS] = _is_anothers(
+    readings = {_OF_KEYPOINTS: _boxes_of_keypoints(fields, corners_of(fields.boxes))[wrong]}
+    if wrong.any():
+        readings |= box_readings(boxes, fields.sizes[wrong], masks)
+    readings[ANOTHERS] = _is_anothers(
         fields, wrong, lambda i, masks: overlap(corners_of(fields.boxes[[i] * len(masks)]), masks)
     )
     common = np.hstack(
@@ -223,7 +292,7 @@ def _points(fields: Geometries, name: str, points: Numbers, wrong: Flags) -> _Fi
     readings = (
         dict(point_readings(points[wrong], fields.sizes[wrong], masks)) if wrong.any() else {}
     )
-    readings[_ANOTHERS] = _is_anothers(
+    readings[ANOTHERS] = _is_anothers(
         fields, wrong, lambda i, masks: share_inside(points[[i] * len(masks)], masks)
     )
 
@@ -231,7 +300,12 @@ def _points(fields: Geometries, name: str, points: Numbers, wrong: Flags) -> _Fi
         first = points[index][np.isfinite(points[index].sum(1))][0]
         return f"{_brief(first)} beside the mask's box {_brief(_as_box(fields.masks[index]))}"
 
-    return _Finding(name, np.isfinite(_share(points, fields.masks)), wrong, readings, show)
+    def read_as(reading: str) -> Numbers | None:
+        forms = point_forms(points[wrong], fields.sizes[wrong], masks)
+        return next((form for name, form in forms if name == reading), None)
+
+    judged = np.isfinite(_share(points, fields.masks))
+    return _Finding(name, judged, wrong, readings, show, read_as=read_as)
 
 
 def _is_anothers(fields: Geometries, wrong: Flags, fit: Callable[[int, Numbers], Numbers]) -> Flags:

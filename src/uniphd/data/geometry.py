@@ -67,9 +67,21 @@ def read_geometry(
         counts, _ = parse_segmentation(annotation, size)
     except FieldError:
         return None
+    return geometry_of(image["id"], annotation, num_keypoints, size, file_name, counts)
+
+
+def geometry_of(
+    image_id: int,
+    annotation: Mapping[str, Any],
+    num_keypoints: int,
+    size: Size,
+    file_name: str,
+    counts: bytes,
+) -> Geometry:
+    """The numbers of a person whose image and mask are known; see `read_geometry`."""
     area: Any = annotation.get("area")
     return Geometry(
-        image_id=image["id"],
+        image_id=image_id,
         file_name=file_name,
         size=size,
         counts=counts,

@@ -8,13 +8,12 @@ loss tell people apart by this rule alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 from scipy.sparse.csgraph import connected_components
-
-from uniphd.data.annotations import ReferredPerson
 
 _EQUAL_MASKS = 0.95
 """IoU above which two masks show one person, whatever their keypoints."""
@@ -29,7 +28,19 @@ _DISTANCE = 1.0
 """Pixels that every one of them may be off, in x and in y."""
 
 
-def person_places(annotations: Sequence[ReferredPerson]) -> npt.NDArray[np.intp]:
+class Annotated(Protocol):
+    """What people are told apart by."""
+
+    @property
+    def segmentation(self) -> dict[str, Any]:
+        """The mask as pycocotools takes it."""
+
+    @property
+    def keypoints(self) -> npt.NDArray[Any]:
+        """(K, 3) x, y, v."""
+
+
+def person_places(annotations: Sequence[Annotated]) -> npt.NDArray[np.intp]:
     """By annotation of one image, (N,): the place of the first annotation of the same person.
 
     Two annotations are of one person if their masks have an IoU above 0.95, or above 0.25 and at
@@ -54,7 +65,7 @@ def person_places(annotations: Sequence[ReferredPerson]) -> npt.NDArray[np.intp]
     return places
 
 
-def _equal_keypoints(first: ReferredPerson, second: ReferredPerson) -> bool:
+def _equal_keypoints(first: Annotated, second: Annotated) -> bool:
     labelled = (first.keypoints[:, 2] > 0) & (second.keypoints[:, 2] > 0)
     apart = np.abs(first.keypoints[labelled, :2] - second.keypoints[labelled, :2])
     return len(apart) >= _LEAST_KEYPOINTS and bool((apart <= _DISTANCE).all())

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -27,6 +27,21 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 _ORIENTATION = 0x0112  # of EXIF: 1 is as stored, 2 to 4 have its size, 5 to 8 lie on their side
 _TURNED, _SIDEWAYS = range(2, 9), range(5, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image file is, which decodes to its end.
+
+    Attributes:
+        size: (height, width) as it is read.
+        orientation: of EXIF; 1 is as stored.
+        turned: whether the orientation is applied in reading, which Pillow does for TIFF alone.
+    """
+
+    size: Size
+    orientation: int = 1
+    turned: bool = False
 
 
 class ReadImage(Protocol):
@@ -102,7 +117,10 @@ def read_image(path: Path | str, size: Size | None = None) -> Image.Image:
         ImageError: the file is missing, damaged, of another size or format, larger than 178 million
             pixels, or of a pixel type without a natural range.
     """
-    with _opened(Path(path), size) as image:
+    path = Path(path)
+    with _opened(path) as image:
+        if size is not None and image.size != (size[1], size[0]):
+            raise ImageError(_size_message(path, _facts(image), size))
         return to_rgb(image)
 
 
@@ -170,19 +188,42 @@ def _flaw(
 ) -> Problem | None:
     """What is wrong with one image, or None."""
     try:
-        with _opened(image_path(folder, file_name, linked_folders), size) as image:
-            _require_range(image)
-            orientation, is_tiff = exif_orientation(image), image.format == "TIFF"
-            image.draft(None, (image.width // _DRAFT_SCALE, image.height // _DRAFT_SCALE))
-            image.load()
+        path = image_path(folder, file_name, linked_folders)
+        return size_flaw(path, inspect_image(path), size)
     except ImageError as error:
         return Problem("unusable image", str(error))
-    same_size = orientation not in _SIDEWAYS or size[0] == size[1]
-    if orientation not in _TURNED or not same_size:
+
+
+def inspect_image(path: Path) -> ImageFacts:
+    """Decode an image to its end, a JPEG at an eighth of its size.
+
+    Raises:
+        ImageError: see `read_image`.
+    """
+    with _opened(path) as image:
+        _require_range(image)
+        facts = _facts(image)
+        image.draft(None, (image.width // _DRAFT_SCALE, image.height // _DRAFT_SCALE))
+        image.load()
+    return facts
+
+
+def size_flaw(path: Path, facts: ImageFacts, size: Size) -> Problem | None:
+    """What is wrong with an image of an annotated (height, width): another size, or a doubtful one.
+
+    Args:
+        path: of the image.
+        facts: of the image.
+        size: that the annotations state.
+    """
+    if facts.size != size:
+        return Problem(_size_kind(facts, size), _size_message(path, facts, size))
+    same_size = facts.orientation not in _SIDEWAYS or size[0] == size[1]
+    if facts.orientation not in _TURNED or not same_size:
         return None
-    read, other = ("shown", "stored") if is_tiff else ("stored", "shown")  # Pillow turns TIFFs
+    read, other = ("shown", "stored") if facts.turned else ("stored", "shown")
     message = (
-        f"{folder / file_name} has the EXIF orientation {orientation}, by which viewers turn or "
+        f"{path} has the EXIF orientation {facts.orientation}, by which viewers turn or "
         f"mirror it, and its annotations are taken for pixels as {read}; if they are pixels as "
         f"{other}, store it so and without that tag."
     )
@@ -204,13 +245,11 @@ def _require_range(image: Image.Image) -> None:
 
 
 @contextmanager
-def _opened(path: Path, size: Size | None) -> Iterator[Image.Image]:
-    """An opened image of the right size; whatever goes wrong inside becomes an ImageError."""
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An opened image; whatever goes wrong inside becomes an ImageError."""
     with explain_decoding(str(path)):
         require_file(path)
         with open_image(path) as image:
-            if size is not None and image.size != (size[1], size[0]):
-                raise ImageError(_size_message(path, image, size))
             yield image
 
 
@@ -263,14 +302,24 @@ def explain_decoding(name: str) -> Iterator[None]:
         raise ImageError(f"{name} cannot be read ({reason}); replace the image.") from error
 
 
-def _size_message(path: Path, image: Image.Image, size: Size) -> str:
+def _facts(image: Image.Image) -> ImageFacts:
+    size = image.height, image.width
+    return ImageFacts(size, exif_orientation(image), image.format == "TIFF")
+
+
+def _size_kind(facts: ImageFacts, size: Size) -> str:
+    exchanged = facts.size == size[::-1]
+    return "turned image" if exchanged and facts.orientation in _SIDEWAYS else "image size"
+
+
+def _size_message(path: Path, facts: ImageFacts, size: Size) -> str:
     """What to do about an image of another size than its annotation has."""
-    found, stated = f"{image.width} x {image.height}", f"{size[1]} x {size[0]}"
+    found, stated = f"{facts.size[1]} x {facts.size[0]}", f"{size[1]} x {size[0]}"
     advice = "fetch the original image"
-    if image.size == size:  # (width, height) beside (height, width)
+    if facts.size == size[::-1]:
         advice = "'height' and 'width' seem exchanged"
-        if exif_orientation(image) in _SIDEWAYS:
+        if facts.orientation in _SIDEWAYS:
             advice = "annotate its pixels as stored, not as EXIF turns them, or store them so"
-            if image.format == "TIFF":  # which Pillow has turned
+            if facts.turned:
                 advice = "remove its EXIF orientation"
     return f"{path} has {found} pixels and its annotation says {stated}; {advice}."

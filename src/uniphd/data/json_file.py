@@ -27,6 +27,18 @@ _NO_JSON = {
 """How other files begin, and what to do with them."""
 
 
+class NotUnicodeError(AnnotationError):
+    """A JSON file is in an encoding of one byte per letter.
+
+    Attributes:
+        content: of the file.
+    """
+
+    def __init__(self, message: str, content: bytes) -> None:
+        super().__init__(message)
+        self.content = content
+
+
 def read_json(path: Path) -> Any:
     """The value of a JSON file.
 
@@ -44,9 +56,10 @@ def read_json(path: Path) -> Any:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise AnnotationError(f"{path} is a damaged gzip file ({error}); fetch it again.") from None
     except UnicodeDecodeError as error:
-        raise AnnotationError(
+        raise NotUnicodeError(
             f"{path} is not in UTF-8 (byte {error.object[error.start]:#x} at {error.start}); save "
-            "it so, such as with iconv -f latin1 -t utf-8."
+            "it so, such as with iconv -f latin1 -t utf-8.",
+            error.object,
         ) from None
     except ValueError as error:
         raise AnnotationError(f"{path} {error}.") from error

@@ -19,6 +19,15 @@ from uniphd.structures import Size
 Mask: TypeAlias = npt.NDArray[np.uint8]
 """(h, w), 1 on the person and 0 elsewhere, column-major as pycocotools has it."""
 
+
+class SegmentationError(ValueError):
+    """What is wrong with a segmentation: a short kind, and the part of a sentence that says it."""
+
+    def __init__(self, clause: str, kind: str = "wrong segmentation") -> None:
+        super().__init__(clause)
+        self.kind = kind
+
+
 _MIN_POLYGON_NUMBERS = 6
 _MAX_OUTLINE = 1_000_000  # pixels; pycocotools takes 60 bytes for each of them
 _MAX_DIGITS = 7  # of five bits each; a run of 2**31 pixels has no more
@@ -33,14 +42,13 @@ def encode_segmentation(segmentation: Any, size: Size) -> bytes:
         size: (height, width) of the image.
 
     Raises:
-        ValueError: it is none of these or does not fit the image; the message is the part of a
-            sentence that says so.
+        SegmentationError: it is none of these or does not fit the image.
     """
     if isinstance(segmentation, Mapping):
         return _encode_run_lengths(segmentation, size)
     if isinstance(segmentation, list):
         return _encode_polygons(segmentation, size)
-    raise ValueError("is neither a list of polygons nor an object with size and counts")
+    raise SegmentationError("is neither a list of polygons nor an object with size and counts")
 
 
 def run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
@@ -51,17 +59,17 @@ def run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
     difference to the run two places before.
 
     Raises:
-        ValueError: it is not that notation.
+        SegmentationError: it is not that notation.
     """
     codes = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     last = (codes & 0x20) == 0
     if not len(codes) or codes.min() < 0 or codes.max() > 0x3F or not last[-1]:
-        raise ValueError("has counts that are not COCO's compressed run lengths")
+        raise SegmentationError("has counts that are not COCO's compressed run lengths")
     ends = np.flatnonzero(last)
     starts = np.concatenate(([0], ends[:-1] + 1))
     digits = ends - starts + 1
     if digits.max() > _MAX_DIGITS:
-        raise ValueError("has counts that are not COCO's compressed run lengths")
+        raise SegmentationError("has counts that are not COCO's compressed run lengths")
     places = np.arange(len(codes)) - np.repeat(starts, digits)
     numbers = np.add.reduceat((codes & 0x1F) << (5 * places), starts)
     numbers -= np.where(codes[ends] & 0x10, np.int64(1) << (5 * digits), 0)
@@ -110,7 +118,7 @@ def encode_mask(mask: npt.NDArray[np.bool_]) -> str:
 
 def _encode_polygons(polygons: list[Any], size: Size) -> bytes:
     if not polygons:
-        raise ValueError("has no polygon")
+        raise SegmentationError("has no polygon", "missing segmentation")
     height, width = size
     outline = 0.0
     for polygon in polygons:
@@ -118,10 +126,12 @@ def _encode_polygons(polygons: list[Any], size: Size) -> bytes:
         # An image's size beyond the border is far more than rounding and small enough for memory.
         inside = (np.abs(points - (width / 2, height / 2)) <= (1.5 * width, 1.5 * height)).all()
         if not inside:
-            raise ValueError(f"has a polygon far outside of the {width} x {height} image")
+            raise SegmentationError(f"has a polygon far outside of the {width} x {height} image")
         outline += float(np.abs(points - np.roll(points, 1, axis=0)).sum())
     if outline > _MAX_OUTLINE:
-        raise ValueError(f"has polygons whose outlines are longer than {_MAX_OUTLINE:,} pixels")
+        raise SegmentationError(
+            f"has polygons whose outlines are longer than {_MAX_OUTLINE:,} pixels"
+        )
     runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return bytes(runs["counts"])
 
@@ -129,12 +139,17 @@ def _encode_polygons(polygons: list[Any], size: Size) -> bytes:
 def _polygon_points(polygon: Any) -> npt.NDArray[np.float64]:
     """The corners (P, 2) of one polygon."""
     if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
-        raise ValueError("has a polygon that is not a list of numbers")
+        raise SegmentationError("has a polygon that is not a list of numbers")
     if len(polygon) < _MIN_POLYGON_NUMBERS or len(polygon) % 2:
-        raise ValueError(f"has a polygon of {len(polygon)} numbers (x, y of 3 or more corners)")
+        raise SegmentationError(
+            f"has a polygon of {len(polygon)} numbers (x, y of 3 or more corners)",
+            "polygon without three corners",
+        )
     points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
     if not np.isfinite(points).all():
-        raise ValueError("has a polygon with a number that is NaN or infinite")
+        raise SegmentationError(
+            "has a polygon with a number that is NaN or infinite", "NaN or infinite number"
+        )
     return points
 
 
@@ -143,8 +158,10 @@ def _encode_run_lengths(segmentation: Mapping[str, Any], size: Size) -> bytes:
     if stated != list(size):
         exchanged = stated == [size[1], size[0]]
         hint = ", with height and width exchanged" if exchanged else ""
-        raise ValueError(
-            f"is for the size {reprlib.repr(stated)}, not for that of the image, {list(size)}{hint}"
+        raise SegmentationError(
+            f"is for the size {reprlib.repr(stated)}, not for that of the image, {list(size)}"
+            f"{hint}",
+            "mask of another size",
         )
     counts = segmentation.get("counts")
     if isinstance(counts, str):
@@ -152,7 +169,7 @@ def _encode_run_lengths(segmentation: Mapping[str, Any], size: Size) -> bytes:
         _check_runs(run_lengths(encoded), size)
         return encoded
     if not isinstance(counts, list) or not set(map(type, counts)) <= {int}:
-        raise ValueError("has counts that are neither a string nor a list of integers")
+        raise SegmentationError("has counts that are neither a string nor a list of integers")
     _check_runs(np.array(counts, dtype=np.float64), size)
     runs = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
     return bytes(runs["counts"])
@@ -160,4 +177,4 @@ def _encode_run_lengths(segmentation: Mapping[str, Any], size: Size) -> bytes:
 
 def _check_runs(runs: npt.NDArray[Any], size: Size) -> None:
     if (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise ValueError("has run lengths that do not add up to the number of pixels")
+        raise SegmentationError("has run lengths that do not add up to the number of pixels")

@@ -61,7 +61,18 @@ def box_readings(boxes: Numbers, sizes: Numbers, masks: Numbers) -> Iterator[tup
 
 
 def point_readings(points: Numbers, sizes: Numbers, masks: Numbers) -> Iterator[tuple[str, Flags]]:
-    """How points lie on the boxes of their masks when they are read otherwise.
+    """How points lie on the boxes of their masks when they are read otherwise; see `point_forms`.
+
+    Yields:
+        The name of a reading, and (N,) whether it fits.
+    """
+    yield "one and the same point", _extent(points).max(1) == 0
+    for name, form in point_forms(points, sizes, masks):
+        yield name, _fits(form, masks)
+
+
+def point_forms(points: Numbers, sizes: Numbers, masks: Numbers) -> Iterator[tuple[str, Numbers]]:
+    """Points in pixels, as what they may be instead of that.
 
     Args:
         points: (N, P, 2), as a file has them where x, y belong; NaN where there is none.
@@ -69,26 +80,25 @@ def point_readings(points: Numbers, sizes: Numbers, masks: Numbers) -> Iterator[
         masks: (N, 4) x1, y1, x2, y2 of the masks.
 
     Yields:
-        The name of a reading, and (N,) whether it fits.
+        The name of a reading, and the points (N, P, 2) read so.
     """
     image, corner = sizes[:, None], masks[:, None, :2]
     extent = masks[:, None, 2:] - corner
-    yield "one and the same point", _extent(points).max(1) == 0
     for unit, parts in _UNITS.items():
         scale = image / parts if parts else 1.0
-        yield f"y, x{unit}", _fits(points[..., ::-1] * scale, masks)
-        yield f"x, y{unit}", _fits(points * scale, masks)
-    yield "x, y from the corner of the box", _fits(points + corner, masks)
-    yield "x, y in fractions of the box", _fits(points * extent + corner, masks)
-    yield "x, y of the mirrored image", _fits(image * (1, 0) + points * (-1, 1), masks)
-    yield "x, y from the bottom", _fits(image * (0, 1) + points * (1, -1), masks)
+        yield f"y, x{unit}", points[..., ::-1] * scale
+        yield f"x, y{unit}", points * scale
+    yield "x, y from the corner of the box", points + corner
+    yield "x, y in fractions of the box", points * extent + corner
+    yield "x, y of the mirrored image", image * (1, 0) + points * (-1, 1)
+    yield "x, y from the bottom", image * (0, 1) + points * (1, -1)
     if len(points) < _LEAST_PEOPLE:
         return
     middle = np.nanmean(points, axis=1).clip(_TINY)
     scales = (masks[:, :2] + masks[:, 2:]) / 2 / middle
     scale, resized = np.median(scales, axis=0), np.median(scales / sizes, axis=0)
-    yield f"those of images {_times(scale)} as large", _fits(points * scale, masks)
-    yield "those of images resized to one size", _fits(points * (sizes * resized)[:, None], masks)
+    yield f"those of images {_times(scale)} as large", points * scale
+    yield "those of images resized to one size", points * (sizes * resized)[:, None]
 
 
 def corners_of(boxes: Numbers) -> Numbers:

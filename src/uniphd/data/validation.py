@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uniphd.data.masks import (
+    SegmentationError,
     encode_segmentation,
     mask_area,
     mask_contains,
@@ -126,6 +127,8 @@ def refuse_crowd(annotation: Mapping[str, Any]) -> None:
 def parse_area(annotation: Mapping[str, Any], size: Size) -> float:
     """The mask's area in square pixels."""
     value = _require(annotation, "area")
+    if type(value) is float and not np.isfinite(value):
+        raise FieldError("NaN or infinite number", f"'area' is {shown(value)}; correct it")
     if type(value) not in (int, float) or not 0 < value <= size[0] * size[1]:
         raise FieldError(
             "wrong area",
@@ -174,7 +177,7 @@ def parse_keypoints(
     other = ~np.isin(visibility, (0, 1, 2))
     if other.any():
         raise FieldError(
-            "wrong keypoints",
+            "wrong visibility",
             f"'keypoints' has a visibility other than 0, 1, 2: {visibility[other][0]:g}; correct "
             "it, and give no scores but 1 for hidden and 2 for visible",
         )
@@ -201,6 +204,8 @@ def parse_segmentation(
     segmentation = _require(annotation, "segmentation")
     try:
         counts = encode_segmentation(segmentation, size)
+    except SegmentationError as error:
+        raise FieldError(error.kind, f"'segmentation' {error}; correct it") from error
     except (ValueError, OverflowError) as error:
         raise FieldError("wrong segmentation", f"'segmentation' {error}; correct it") from error
     runs = run_lengths(counts)
@@ -285,7 +290,9 @@ def _numbers(entry: Mapping[str, Any], name: str, length: int) -> npt.NDArray[np
     except OverflowError:
         numbers = np.array([np.inf])
     if not np.isfinite(numbers).all():
-        raise FieldError(f"wrong {name}", f"'{name}' has a NaN or infinite number; correct it")
+        raise FieldError(
+            "NaN or infinite number", f"'{name}' has a NaN or infinite number; correct it"
+        )
     return numbers
 
 

@@ -1,15 +1,23 @@
-"""`uniphd-data`: make data sets."""
+"""`uniphd-data`: make and check data sets."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
+<<<<<<< HEAD
 from uniphd.cli.data_commands import from_coco, synth
 from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 
 _COMMANDS = (synth, from_coco)
+=======
+from uniphd.cli.data_commands import check, synth
+from uniphd.interrupt import exit_at_interrupt
+from uniphd.refusals import exit_on_user_error
+
+_COMMANDS = (synth, check)
+>>>>>>> 7f121a5 (uniphd-data check: everything that is wrong with a data set, by kind, and a mended copy)
 
 
 @exit_at_interrupt("uniphd-data")
@@ -25,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="uniphd-data", description="Make data sets.")
+    parser = argparse.ArgumentParser(prog="uniphd-data", description="Make and check data sets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)

@@ -5,19 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-<<<<<<< HEAD
-from uniphd.cli.data_commands import from_coco, synth
+from uniphd.cli.data_commands import check, from_coco, synth
 from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 
-_COMMANDS = (synth, from_coco)
-=======
-from uniphd.cli.data_commands import check, synth
-from uniphd.interrupt import exit_at_interrupt
-from uniphd.refusals import exit_on_user_error
-
-_COMMANDS = (synth, check)
->>>>>>> 7f121a5 (uniphd-data check: everything that is wrong with a data set, by kind, and a mended copy)
+_COMMANDS = (synth, from_coco, check)
 
 
 @exit_at_interrupt("uniphd-data")

@@ -68,7 +68,35 @@ def prompt_list(prompts: Sequence[PromptInput]) -> list[Prompt]:
         raise PromptError(
             f"prompts is a {type(prompts).__name__}; give a list, such as [TextPrompt(...)]."
         )
-    return [_numbered(index, _as_prompt, prompt) for index, prompt in enumerate(prompts)]
+    return [numbered(index, _as_prompt, prompt) for index, prompt in enumerate(prompts)]
+
+
+def numbered(index: int, function: Callable[[Any], Prompt], prompt: Any) -> Prompt:
+    """`function(prompt)`, whose PromptError says which prompt of a list it is about."""
+    try:
+        return function(prompt)
+    except PromptError as error:
+        raise PromptError(f"prompts[{index}]: {error}") from error
+
+
+def strict_prompt(value: Any, also: str = "") -> Prompt:
+    """A sound prompt of a JSON value that has the keys of its kind and no others.
+
+    Args:
+        value: see `prompt_from_json`.
+        also: what else may stand beside the prompt, for the message.
+
+    Raises:
+        PromptError: see `prompt_from_json`; or there is another key.
+    """
+    prompt = prompt_from_json(value)
+    known = {"kind", *prompt.to_json()}
+    if unknown := sorted(set(value) - known):
+        raise PromptError(
+            f"'{unknown[0]:.80}' is no key of a {prompt.kind} prompt; it has "
+            f"{', '.join(sorted(known))}{also}."
+        )
+    return prompt
 
 
 def fit_prompts(prompts: Sequence[Prompt], size: Size, new: Size) -> list[Prompt]:
@@ -80,7 +108,7 @@ def fit_prompts(prompts: Sequence[Prompt], size: Size, new: Size) -> list[Prompt
     if len(prompts) == 1:
         return [fit_prompt(prompts[0], size, new)]
     return [
-        _numbered(index, lambda one: fit_prompt(one, size, new), prompt)
+        numbered(index, lambda one: fit_prompt(one, size, new), prompt)
         for index, prompt in enumerate(prompts)
     ]
 
@@ -107,14 +135,6 @@ def _require_pixels(kind: str, name: str, values: Tensor) -> None:
             f"A {kind} prompt has {name} {values.tolist()!r:.80}, which look like fractions of the "
             "image; multiply them by its width and height."
         )
-
-
-def _numbered(index: int, function: Callable[[Any], Prompt], prompt: Any) -> Prompt:
-    """`function(prompt)`, whose error says which prompt it is about."""
-    try:
-        return function(prompt)
-    except PromptError as error:
-        raise PromptError(f"prompts[{index}]: {error}") from error
 
 
 def _as_prompt(prompt: Any) -> Prompt:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from uniphd.errors import ImageError, PromptError
-from uniphd.prompts import Prompt, prompt_from_json
+from uniphd.inference.prompt_input import strict_prompt
+from uniphd.prompts import Prompt
 
 # Of the formats that are read.
 _SUFFIXES = (
@@ -95,13 +96,7 @@ def _read_line(line: str, folder: Path) -> PromptLine:
     image = value.pop("image", None) if isinstance(value, dict) else None
     if not (image is None or isinstance(image, str)):
         raise PromptError(f"'image' is {image!r:.80}; give a file's path.")
-    prompt = prompt_from_json(value)
-    known = {"kind", *prompt.to_json()}
-    if unknown := sorted(set(value) - known):
-        raise PromptError(
-            f"'{unknown[0]:.80}' is no key of a {prompt.kind} prompt; it has "
-            f"{', '.join(sorted(known))} and, perhaps, image."
-        )
+    prompt = strict_prompt(value, also=" and, perhaps, image")
     return PromptLine(prompt, None if image is None else folder / image)
 
 

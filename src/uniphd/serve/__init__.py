@@ -1,0 +1,1 @@
+"""A page and a JSON service around a predictor: `uniphd-serve`."""

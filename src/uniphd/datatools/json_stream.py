@@ -20,6 +20,7 @@ from uniphd.errors import AnnotationError
 _CHUNK = 1 << 20  # bytes
 _LARGEST = 1 << 26  # bytes of one entry
 _SPACE = " \t\r\n"
+_OF_A_NUMBER = "0123456789+-.eE"  # signs behind a number that is cut off; "" is in it, too
 _GZIP = b"\x1f\x8b"
 
 
@@ -51,9 +52,11 @@ def open_json(path: Path) -> BinaryIO:
         raise AnnotationError(f"{path} does not exist; give an annotation file.") from None
     except IsADirectoryError:
         raise AnnotationError(f"{path} is a folder; give an annotation file.") from None
-    is_gzip = file.read(2) == _GZIP
+    if file.read(2) == _GZIP:
+        file.close()
+        return cast(BinaryIO, gzip.open(path))
     file.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
+    return file
 
 
 def stream_entries(path: Path, lists: Collection[str]) -> Iterator[Entry]:
@@ -144,7 +147,7 @@ class _Reader:
                     self.place = error.pos
                     raise self._broken(error.msg) from error
             else:
-                if end < len(self.text) or self.at_end:  # a number may go on
+                if self.at_end or self.text[end : end + 1] not in _OF_A_NUMBER:
                     break
             self._fill(chunk)
             chunk *= 2

@@ -16,7 +16,7 @@ from typing import Any
 from uniphd.errors import AnnotationError
 
 _LARGEST_FILE = 1 << 28  # bytes; the originals have 20 to 60 MB
-_MOST_CONTAINERS = 5_000_000  # lists, tuples and dictionaries; RefCOCO has half a million
+_MOST_CONTAINERS = 3_000_000  # lists, tuples, dictionaries and marks; RefCOCO has 0.9 million
 _PYTHON_2 = "latin1"  # of its strings, which the originals have
 
 _CONTAINERS = (

@@ -18,7 +18,7 @@ INSTALLED = $(CURDIR) $(shell cksum < pyproject.toml)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train test test-slow fuzz lint format typecheck wheel check versions parity gpu clean
+.PHONY: help setup train test test-slow fuzz lint format typecheck wheel check versions parity gpu browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,18 @@ parity: setup ## compare with the official network's numbers, or with others: GO
 
 gpu: ## test and measure on a CUDA device; installs nothing
 	PATH="$(BIN):$$PATH" bash benchmarks/gpu.sh
+
+browser: ## install Chromium for the tests of the page, on Debian, where you may
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then \
+		echo "chromium and chromedriver are there"; \
+	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "make browser needs root and apt-get; without Chromium the tests of the page are skipped"; \
+	else \
+		(timeout 120 apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20 update && \
+		DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq install -y --no-install-recommends \
+		chromium chromium-driver) > /dev/null 2>&1 && echo "chromium is installed" || \
+		echo "chromium cannot be installed here; the tests of the page are skipped"; \
+	fi
 
 clean: ## remove build products and caches; keeps the environment and your runs
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

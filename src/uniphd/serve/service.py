@@ -12,7 +12,9 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
-from uniphd.data.images import explain_decoding, open_image
+from PIL import ExifTags, Image
+
+from uniphd.data.images import exif_orientation, explain_decoding, open_image
 from uniphd.inference.encoded import EncodedImage
 from uniphd.inference.predictor import Predictor
 from uniphd.inference.result import Instance
@@ -68,8 +70,10 @@ class Service:
         """
         self._require_pixels(content)
         with self._network:
+            shown_alike = _is_shown_alike(content)
             image_id, encoded, seconds = self._encode(content)
-        return {**_describe(image_id, encoded), "seconds": {"encode": seconds}}
+        about = {**_describe(image_id, encoded), "shown_alike": shown_alike}
+        return {**about, "seconds": {"encode": seconds}}
 
     def predict(self, request: PredictRequest) -> dict[str, Any]:
         """Find the people that a request asks for; plain values for JSON.
@@ -123,8 +127,7 @@ class Service:
 
     def _require_pixels(self, content: bytes) -> None:
         """Refuse an image by the size in its header, before anything is decoded."""
-        name, file = f"An image of {len(content)} bytes", BytesIO(content)
-        with explain_decoding(name), open_image(file) as image:
+        with _opened(content) as image:
             width, height = image.size
         if width * height > self.limits.pixels:
             raise RequestError(
@@ -132,6 +135,31 @@ class Service:
                 f"An image has {width} x {height} pixels and may have "
                 f"{self.limits.pixels / 1e6:g} million; scale it down.",
             )
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """The image of a file, not decoded."""
+    with (
+        explain_decoding(f"An image of {len(content)} bytes"),
+        open_image(BytesIO(content)) as image,
+    ):
+        yield image
+
+
+def _is_shown_alike(content: bytes) -> bool:
+    """Whether every browser shows an image as it is seen here; may decode it.
+
+    All turn JPEG files by their EXIF data. Some turn no other formats, and none by XMP, as Pillow
+    does.
+    """
+    with _opened(content) as image:
+        orientation = exif_orientation(image)
+        if orientation == 1:
+            return True
+        data = Image.Exif()
+        data.load(image.info.get("exif", b""))
+        return image.format == "JPEG" and data.get(ExifTags.Base.Orientation) == orientation
 
 
 def _describe(image_id: str, encoded: EncodedImage) -> dict[str, Any]:

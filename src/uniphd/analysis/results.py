@@ -28,6 +28,27 @@ if TYPE_CHECKING:
     from uniphd.data.loaders import ReferringDataModule
 
 
+VISIBLE = 0.5
+"""The probability above which a keypoint is drawn as visible."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A detection for one prompt.
+
+    Attributes:
+        score: its confidence.
+        keypoints: (K, 2) in pixels of the image.
+        visible: (K,) bool, what it calls visible.
+        counts: its mask as compressed run lengths, as large as the image.
+    """
+
+    score: float
+    keypoints: npt.NDArray[np.float64]
+    visible: npt.NDArray[np.bool_]
+    counts: bytes
+
+
 @dataclass(frozen=True)
 class Result:
     """The best detection for one prompt, compared with the annotations of the image.
@@ -78,6 +99,11 @@ class Result:
         return self.picked and self.iou >= ACCURATE
 
     @property
+    def quality(self) -> float:
+        """IoU plus OKS, from 0 to 2, by which results are ordered; unknown OKS counts as 0."""
+        return self.iou + float(np.nan_to_num(self.oks))
+
+    @property
     def errors(self) -> npt.NDArray[np.float64]:
         """(K,) distance of every keypoint over the person's size; NaN where it is not labelled.
 
@@ -113,14 +139,30 @@ def judge(
         referred: the place in `people` of the referred person.
         instances: at least one, on the CPU. Without masks they show nobody.
     """
-    keypoints = instances.keypoints[0].double().numpy()
     mask = np.zeros(annotation.size, dtype=np.uint8)
     if instances.masks is not None:
         mask = instances.masks[0].byte().numpy()
-    runs = coco_mask.encode(np.asfortranarray(mask))
+    detection = Detection(
+        score=float(instances.scores[0]),
+        keypoints=instances.keypoints[0].double().numpy(),
+        visible=(instances.visibility[0] > VISIBLE).numpy(),
+        counts=bytes(coco_mask.encode(np.asfortranarray(mask))["counts"]),
+    )
+    return judge_detection(annotation, kind, people, referred, detection)
+
+
+def judge_detection(
+    annotation: ReferredPerson,
+    kind: str,
+    people: tuple[ReferredPerson, ...],
+    referred: int,
+    detection: Detection,
+) -> Result:
+    """Compare a detection with everybody in the image; see `judge`."""
+    runs = {"size": list(annotation.size), "counts": detection.counts}
     masks = [person.segmentation for person in people]
     similarity = pairwise_oks(
-        keypoints[None],
+        detection.keypoints[None],
         annotation.keypoints[None],
         np.array([annotation.area]),
         annotation.schema.sigmas,
@@ -130,10 +172,10 @@ def judge(
         kind=kind,
         people=people,
         referred=referred,
-        score=float(instances.scores[0]),
-        keypoints=keypoints,
-        visible=(instances.visibility[0] > 0.5).numpy(),
-        counts=bytes(runs["counts"]),
+        score=detection.score,
+        keypoints=detection.keypoints,
+        visible=detection.visible,
+        counts=detection.counts,
         overlaps=coco_mask.iou([runs], masks, [False] * len(masks))[0],
         oks=float(similarity[0, 0]) if annotation.num_keypoints else math.nan,
     )
@@ -178,7 +220,7 @@ def worst(results: Iterable[Result], count: int) -> list[Result]:
     """The results with the lowest sum of IoU and OKS, one per image, the worst first."""
     seen: set[str] = set()
     chosen = []
-    for result in sorted(results, key=lambda r: r.iou + float(np.nan_to_num(r.oks))):
+    for result in sorted(results, key=lambda r: r.quality):
         if result.annotation.file_name not in seen:
             seen.add(result.annotation.file_name)
             chosen.append(result)

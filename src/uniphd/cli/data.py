@@ -1,15 +1,15 @@
-"""`uniphd-data`: make and check data sets."""
+"""`uniphd-data`: make, check and look at data sets."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from uniphd.cli.data_commands import check, from_coco, synth
+from uniphd.cli.data_commands import check, from_coco, show, synth
 from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 
-_COMMANDS = (synth, from_coco, check)
+_COMMANDS = (synth, from_coco, check, show)
 
 
 @exit_at_interrupt("uniphd-data")
@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="uniphd-data", description="Make and check data sets.")
+    parser = argparse.ArgumentParser(
+        prog="uniphd-data", description="Make, check and look at data sets."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)

@@ -21,11 +21,17 @@ _WIDTH_PER_EXTENT = 0.016  # line width over the skeleton's longer side
 _MIN_WIDTH, _MAX_WIDTH = 1.5, 12.0
 
 
-def _side(name: str) -> Color:
-    """The colour of a keypoint."""
+def keypoint_color(name: str) -> Color:
+    """The colour of a keypoint, which is that of its side."""
     if name.startswith("left_"):
         return LEFT
     return RIGHT if name.startswith("right_") else CENTRE
+
+
+def bone_color(start: str, end: str) -> Color:
+    """The colour of the line between two keypoints."""
+    color = keypoint_color(start)
+    return color if color == keypoint_color(end) else CENTRE
 
 
 def line_width(keypoints: Keypoints, visible: Flags) -> float:
@@ -52,7 +58,7 @@ def render_skeleton(
     """
     drawn = visible & np.isfinite(keypoints).all(axis=1)
     width = line_width(keypoints, drawn)
-    colors = [_side(name) for name in schema.names]
+    names = schema.names
     points = [(float(x), float(y)) for x, y in keypoints]
     bones = [(start, end) for start, end in schema.edges if drawn[start] and drawn[end]]
 
@@ -60,11 +66,10 @@ def render_skeleton(
         for start, end in bones:
             pen.line((points[start], points[end]), width * 1.9, OUTLINE)
         for start, end in bones:
-            color = colors[start] if colors[start] == colors[end] else CENTRE
-            pen.line((points[start], points[end]), width, color)
+            pen.line((points[start], points[end]), width, bone_color(names[start], names[end]))
         for index in np.flatnonzero(drawn):
             pen.disc(points[index], width * 1.55, OUTLINE)
             pen.disc(points[index], width * 1.25, WHITE)
-            pen.disc(points[index], width * 0.9, colors[index])
+            pen.disc(points[index], width * 0.9, keypoint_color(names[index]))
 
     return paint(image, draw)

@@ -1,0 +1,1 @@
+"""`uniphd-data show`: the people of a data set on one page."""

@@ -6,8 +6,8 @@
 Arguments are those of uniphd-train. A batch of four people (text, point, scribble, text) goes
 through the network and its losses as fake tensors, which have shapes and no values. Counted are:
 
-    calls   ATen calls that are not views, by part and by source file; each starts at least one
-            kernel. The tensors are on the CPU, where a fused operator is one call, as on a GPU.
+    calls   ATen calls that compute or copy, each of which starts at least one kernel, by part and
+            by source file; views and allocations are not counted.
     waits   whatever makes the host wait for the GPU in forward pass and losses: values that are
             read back, copies between host and GPU that block, and operators whose result's size
             depends on values. The tensors are on a fake GPU.
@@ -39,6 +39,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from uniphd.config.compose import build, build_network, config_dir, fill_resolvers
+from uniphd.models import swin
 from uniphd.models.tokenizer import HashTokenizer
 from uniphd.prompts import PointPrompt, Prompt, ScribblePrompt, TextPrompt, batch_prompts
 from uniphd.structures import Batch, Size, Target, pack_targets
@@ -49,6 +50,7 @@ _SOURCES = ("uniphd", "timm", "transformers")  # packages whose files are named
 _ATEN = torch.ops.aten
 _READS = {_ATEN._local_scalar_dense.default, _ATEN.equal.default, _ATEN.is_nonzero.default}
 _COPIES = {_ATEN._to_copy.default: 0, _ATEN.copy_.default: 1}
+_NO_KERNELS = {_ATEN._unsafe_view, _ATEN.empty, _ATEN.empty_like, _ATEN.new_empty}
 _SAMPLERS = {_ATEN.grid_sampler_2d.default, _ATEN.cudnn_grid_sampler.default}
 
 
@@ -85,7 +87,7 @@ class Counting(TorchDispatchMode):
             self.waits[place] += 1
             if func in _READS:
                 return True  # there is no value; a step goes on
-        if func.namespace == "aten" and not func.is_view:
+        if func.namespace == "aten" and not (func.is_view or func.overloadpacket in _NO_KERNELS):
             self.calls[place] += 1
         if func in _SAMPLERS:  # PyTorch has no fake one for CUDA
             source, grid = args[:2]
@@ -176,10 +178,11 @@ def count_step(config: DictConfig) -> StepCount:
         network, _ = build_network(config)
         criterion = build(config.loss)
         batch = make_batch()
-        with FakeTensorMode(allow_non_fake_inputs=True), _as_in_training():
+        with FakeTensorMode(allow_non_fake_inputs=True), _as_on_gpu():
             _to_fake(network.train(), device)
             _to_fake(criterion, device)
             batch = batch.to(device, non_blocking=True)
+            _run(network, criterion, batch, backward=False)  # fills what is kept
             counts = _run(network, criterion, batch, backward=device == "cpu")
         for part, counting in counts.items():
             if device == "cpu":
@@ -190,24 +193,43 @@ def count_step(config: DictConfig) -> StepCount:
 
 
 @contextmanager
-def _as_in_training() -> Iterator[None]:
-    """Undo what happens with fake tensors alone.
+def _as_on_gpu() -> Iterator[None]:
+    """Let fake tensors take the ways that real ones take on a GPU.
 
-    Deformable attention fills its table of levels anew for each of them, and CPUs have no fused
-    attention with dropout, as GPUs have.
+    Attention and dropout are one kernel each there, where fake tensors take them apart, and the
+    constants of an image size are kept from one step to the next.
     """
-    attention = functional.scaled_dot_product_attention
-
-    def without_dropout(*args: Any, dropout_p: float = 0.0, **options: Any) -> Tensor:
-        return attention(*args, **options)
-
     operator = importlib.import_module("uniphd.ops.ms_deform_attn")
     fill = lru_cache(operator._fill_levels)
+    shift_mask = lru_cache(swin._shift_mask.__wrapped__)  # must not keep fake tensors
     with (
         patch.object(operator, "_fill_levels", lambda shapes, device: fill(tuple(shapes), device)),
-        patch.object(functional, "scaled_dot_product_attention", without_dropout),
+        patch.object(swin, "_shift_mask", shift_mask),
+        patch.object(functional, "scaled_dot_product_attention", _attention),
+        patch.object(functional, "dropout", _dropout),
     ):
         yield
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = attn_mask.to(query.dtype)
+    out: Tensor = _ATEN._scaled_dot_product_efficient_attention(
+        query, key, value, attn_mask, True, dropout_p
+    )[0]
+    return out
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return torch.native_dropout(x, p, training)[0] if training and p else x
 
 
 def _to_fake(module: nn.Module, device: str) -> None:
@@ -253,7 +275,7 @@ def main() -> None:
 
 def report(counted: StepCount, rows: int, lines: bool) -> None:
     """Print calls by part and place, and every wait."""
-    table = Table("part", "place", "calls", title="ATen calls that are not views")
+    table = Table("part", "place", "calls", title="ATen calls that compute or copy")
     for part, calls in counted.calls.items():
         table.add_row(part, "", str(calls.total()), style="bold")
         places: Counter[str] = Counter()

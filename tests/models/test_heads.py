@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from uniphd.models.heads import PredictionHead
+from uniphd.models.layers import logit as logits_of
 
 
 def logit(x: float) -> float:
@@ -31,7 +32,7 @@ def test_boxes_and_keypoints_refine_references(head: PredictionHead) -> None:
     reference[0, 1, 0] = torch.tensor([0.0004, 0.9997])
     reference[0, 0, 3] = torch.tensor([1e-4, 1.0])
     offsets = head.keypoint_offsets(groups)
-    prediction = head(groups, reference, offsets)
+    prediction = head(groups, reference, logits_of(reference), offsets)
     for query in range(2):
         raw = head.box_mlp(groups[0, query, 0]).tolist()
         x, y = reference[0, query, 0].tolist()
@@ -56,7 +57,8 @@ def test_a_new_head_leaves_references_where_they_are() -> None:
     """Every class has a probability of a hundredth (RetinaNet); boxes cover half of the image."""
     head = PredictionHead(hidden_dim=8, num_classes=2)
     groups, reference = torch.randn(1, 3, 18, 8), torch.rand(1, 3, 18, 2) * 0.9 + 0.05
-    prediction = head(groups, reference, head.keypoint_offsets(groups))
+    start, offsets = logits_of(reference), head.keypoint_offsets(groups)
+    prediction = head(groups, reference, start, offsets)
     torch.testing.assert_close(prediction.keypoints, reference[:, :, 1:])
     torch.testing.assert_close(prediction.boxes[..., :2], reference[:, :, 0])
     torch.testing.assert_close(prediction.boxes[..., 2:], torch.full((1, 3, 2), 0.5))

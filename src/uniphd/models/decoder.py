@@ -242,8 +242,9 @@ class PoseDecoder(nn.Module):
             positions = self._keypoint_positions(per_level[:, :, 1:, 0])
             groups = layer(groups, positions, per_level, memory, shapes, padding)
             offsets = head.keypoint_offsets(groups)
-            predictions.append(head(groups, reference, offsets))
-            reference = refine(detached, offsets)
+            start = logit(reference)
+            predictions.append(head(groups, reference, start, offsets))
+            reference = refine(start.detach(), offsets)
         return predictions
 
     def _keypoint_positions(self, points: Tensor) -> Tensor:
@@ -253,9 +254,9 @@ class PoseDecoder(nn.Module):
         return out
 
 
-def refine(reference: Tensor, offsets: Tensor) -> Tensor:
-    """Move keypoints of (B, Q, 1 + K, 2) by offsets in logit space; the centre is their mean."""
-    keypoints = (logit(reference[:, :, 1:]) + offsets).sigmoid()
+def refine(start: Tensor, offsets: Tensor) -> Tensor:
+    """Move keypoints of logits (B, Q, 1 + K, 2) by offsets; the centre becomes their mean."""
+    keypoints = (start[:, :, 1:] + offsets).sigmoid()
     return torch.cat([keypoints.mean(2, keepdim=True), keypoints], dim=2)
 
 

@@ -134,6 +134,7 @@ class DeformableAttention(nn.Module):
         offsets = self.sampling_offsets(query).view(batch, num_queries, *samples, 2).float()
         weights = self.attention_weights(query).view(batch, num_queries, self.num_heads, -1)
         weights = softmax_of_few(weights.float()).view(batch, num_queries, *samples)
-        extent = offsets.new_tensor([(width, height) for height, width in shapes])
+        extent = torch.tensor([(width, height) for height, width in shapes], dtype=offsets.dtype)
+        extent = extent.to(offsets.device, non_blocking=True)
         locations = torch.addcdiv(reference.float()[:, :, None, :, None], offsets, extent[:, None])
         return locations, weights

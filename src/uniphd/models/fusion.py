@@ -224,6 +224,7 @@ def _per_source(
         return text(None)
     if not text_rows:
         return spatial(None)
-    both = torch.tensor(text_rows + spatial_rows, device=device)
-    of_text, of_spatial = both.split([len(text_rows), len(spatial_rows)])
-    return torch.cat([text(of_text), spatial(of_spatial)]).index_select(0, both.argsort())
+    order = torch.tensor(text_rows + spatial_rows)
+    both = torch.stack([order, order.argsort()]).to(device, non_blocking=True)
+    of_text, of_spatial = both[0].split([len(text_rows), len(spatial_rows)])
+    return torch.cat([text(of_text), spatial(of_spatial)]).index_select(0, both[1])

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from uniphd.models.layers import MLP, logit
+from uniphd.models.layers import MLP
 from uniphd.models.outputs import LayerPrediction
 from uniphd.models.query_selection import init_classifier
 
@@ -33,25 +33,27 @@ class PredictionHead(nn.Module):
         """Offsets (B, Q, K, 2) in logit space from the groups (B, Q, 1 + K, C)."""
         return self.keypoint_mlp(groups[:, :, 1:]).float()  # type: ignore[no-any-return]
 
-    def forward(self, groups: Tensor, reference: Tensor, offsets: Tensor) -> LayerPrediction:
+    def forward(
+        self, groups: Tensor, reference: Tensor, start: Tensor, offsets: Tensor
+    ) -> LayerPrediction:
         """Predict from a layer's output.
 
         Args:
             groups: (B, Q, 1 + K, C) the layer's output.
             reference: (B, Q, 1 + K, 2) the references that entered the layer, with gradient.
+            start: (B, Q, 1 + K, 2) the same in logit space.
             offsets: (B, Q, K, 2) from `keypoint_offsets`.
         """
         instance = groups[:, :, 0]
-        centre = reference[:, :, 0]
         raw_box = self.box_mlp(instance).float()
         centre_offset, extent = raw_box.split(2, dim=-1)
         return LayerPrediction(
             logits=self.classifier(instance),
-            boxes=torch.cat([centre_offset + logit(centre), extent], dim=-1).sigmoid(),
-            keypoints=(logit(reference[:, :, 1:]) + offsets).sigmoid(),
+            boxes=torch.cat([centre_offset + start[:, :, 0], extent], dim=-1).sigmoid(),
+            keypoints=(start[:, :, 1:] + offsets).sigmoid(),
             visibility_logits=self.visibility(groups[:, :, 1:]).squeeze(-1),
             embedding=instance,
-            centre=centre,
+            centre=reference[:, :, 0],
         )
 
 

@@ -62,7 +62,8 @@ class KeypointHeatmaps(nn.Module):
         shape = (stride4.shape[-2], stride4.shape[-1])
         cells = cells[..., : shape[0], : shape[1]]
         maps = self.logits(F.relu(cells + self.from_stride4(stride4)))
-        extent = valid_ratios[:, 0] * valid_ratios.new_tensor([shape[1], shape[0]])
+        size = torch.tensor([shape[1], shape[0]], dtype=valid_ratios.dtype)
+        extent = valid_ratios[:, 0] * size.to(valid_ratios.device, non_blocking=True)
         centres = cell_centres(shape, valid_ratios[:, 0])
         outside = (centres > 1).any(-1).unsqueeze(1)
         logits = maps.flatten(2).float().masked_fill(outside, -math.inf)

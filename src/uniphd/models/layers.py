@@ -164,5 +164,4 @@ def logit(x: Tensor, eps: float = 1e-3) -> Tensor:
 
     `eps` = 1e-3 is the official release's value; it bounds the result to about +-6.9.
     """
-    x = x.clamp(0, 1)
-    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+    return torch.log(x.clamp(eps, 1) / (1 - x).clamp(eps, 1))

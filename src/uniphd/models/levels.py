@@ -47,13 +47,13 @@ def cell_centres(shape: Size, ratio: Tensor) -> Tensor:
         shape: (h, w) of the level.
         ratio: (B, 2) `valid_ratio`, the share of its (width, height) that is image.
     """
-    extent = ratio.unsqueeze(1) * ratio.new_tensor([shape[1], shape[0]])
+    size = torch.tensor([shape[1], shape[0]], dtype=ratio.dtype)
+    extent = ratio.unsqueeze(1) * size.to(ratio.device, non_blocking=True)
     return pixel_centres(shape, ratio.device).flatten(0, 1) / extent
 
 
 def pixel_centres(shape: Size, device: torch.device) -> Tensor:
     """Coordinates (h, w, 2) as (x + 0.5, y + 0.5) of the cells of a map."""
-    y = torch.arange(shape[0], dtype=torch.float32, device=device) + 0.5
-    x = torch.arange(shape[1], dtype=torch.float32, device=device) + 0.5
+    y, x = (torch.arange(0.5, length, dtype=torch.float32, device=device) for length in shape)
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([grid_x, grid_y], dim=-1)

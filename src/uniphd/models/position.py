@@ -23,9 +23,8 @@ def sine_position_2d(padding_mask: Tensor, num_feats: int, temperature: float = 
         (B, 2 * num_feats, h, w), y features first.
     """
     valid = (~padding_mask).float()
-    y, x = (_normalised_cumsum(valid, dim) for dim in (1, 2))
-    encoded = torch.cat([_sine(y, num_feats, temperature), _sine(x, num_feats, temperature)], -1)
-    return encoded.permute(0, 3, 1, 2)
+    yx = torch.stack([_normalised_cumsum(valid, dim) for dim in (1, 2)], dim=-1)
+    return _sine(yx, num_feats, temperature).flatten(-2).permute(0, 3, 1, 2)
 
 
 def sine_position_1d(padding_mask: Tensor, num_feats: int, temperature: float = 10_000.0) -> Tensor:
@@ -56,8 +55,8 @@ def sine_position_of_points(
     Returns:
         (..., 2 * num_feats), y features first.
     """
-    x, y = (points * 2 * math.pi).unbind(-1)
-    return torch.cat([_sine(y, num_feats, temperature), _sine(x, num_feats, temperature)], -1)
+    yx = (points * (2 * math.pi)).flip(-1)
+    return _sine(yx, num_feats, temperature).flatten(-2)
 
 
 def _normalised_cumsum(valid: Tensor, dim: int) -> Tensor:
@@ -69,7 +68,7 @@ def _normalised_cumsum(valid: Tensor, dim: int) -> Tensor:
 
 def _sine(position: Tensor, num_feats: int, temperature: float) -> Tensor:
     """Encode positions (...) as (..., num_feats) with sine on even and cosine on odd features."""
-    exponent = torch.arange(num_feats // 2, dtype=torch.float32, device=position.device)
-    wavelength = temperature ** (2 * exponent / num_feats)
+    pair = torch.arange(0, num_feats - 1, 2, dtype=torch.float32, device=position.device)
+    wavelength = temperature ** (pair / num_feats)
     angle = position.unsqueeze(-1) / wavelength
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)

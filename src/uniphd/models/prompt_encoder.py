@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniphd.models.layers import mean_over_tokens, require_positive
+from uniphd.models.layers import mean_over_tokens, require_positive, select_rows
 from uniphd.models.position import sine_position_1d
 from uniphd.models.text_encoder import TextEncoder
 from uniphd.prompts import PromptBatch, TextBlock
@@ -100,7 +100,9 @@ class PromptEncoder(nn.Module):
         """
         groups = [(rows, self.encode_text(block)) for rows, block in prompts.texts]
         for rows, block in prompts.spatial:
-            read = block.read(features[rows], positions[rows], canvas)
+            index = torch.tensor(rows).to(features.device, non_blocking=True)
+            maps = (select_rows(features, index), select_rows(positions, index))
+            read = block.read(*maps, canvas)
             groups.append((rows, self._encode_spatial(read)))
         return _merge(groups)
 
@@ -130,18 +132,20 @@ def _merge(groups: list[tuple[list[int], PromptTokens]]) -> PromptTokens:
         return groups[0][1]
     length = max(group.tokens.shape[1] for _, group in groups)
     order = torch.tensor([row for rows, _ in groups for row in rows])
-    inverse = order.argsort().to(groups[0][1].tokens.device)
+    inverse = order.argsort().to(groups[0][1].tokens.device, non_blocking=True)
 
     def stack(parts: list[Tensor], pad_value: float) -> Tensor:
         padded = [
             F.pad(part, (0, 0) * (part.dim() - 2) + (0, length - part.shape[1]), value=pad_value)
             for part in parts
         ]
-        return torch.cat(padded)[inverse]
+        return select_rows(torch.cat(padded), inverse)
 
     return PromptTokens(
         tokens=stack([group.tokens for _, group in groups], 0.0),
         positions=stack([group.positions for _, group in groups], 0.0),
         padding=stack([group.padding for _, group in groups], True),
-        global_embedding=torch.cat([group.global_embedding for _, group in groups])[inverse],
+        global_embedding=select_rows(
+            torch.cat([group.global_embedding for _, group in groups]), inverse
+        ),
     )

@@ -124,7 +124,8 @@ def sample_boxes(source: Tensor, boxes: Tensor, canvas: Size) -> Tensor:
         (N, 16, D), row by row.
     """
     height, width = canvas
-    scale = torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)
+    scale = torch.tensor([width, height, width, height], dtype=boxes.dtype)
+    scale = scale.to(boxes.device, non_blocking=True)
     clamped = (boxes / scale).clamp(0, 1) * scale
     index = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
     rois = torch.cat([index.unsqueeze(1), clamped], dim=1)

@@ -59,8 +59,8 @@ def sample_points(source: Tensor, points: Tensor, canvas: Size) -> Tensor:
     Returns:
         (N, P, D).
     """
-    extent = points.new_tensor([canvas[1], canvas[0]])
-    grid = (points / extent).clamp(0, 1) * 2 - 1
+    extent = torch.tensor([canvas[1], canvas[0]], dtype=points.dtype)
+    grid = (points / extent.to(points.device, non_blocking=True)).clamp(0, 1) * 2 - 1
     sampled = F.grid_sample(source, grid.unsqueeze(2).to(source.dtype), align_corners=True)
     return sampled.squeeze(3).transpose(1, 2)
 

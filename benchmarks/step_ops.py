@@ -35,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -178,7 +179,7 @@ def count_step(config: DictConfig) -> StepCount:
         network, _ = build_network(config)
         criterion = build(config.loss)
         batch = make_batch()
-        with FakeTensorMode(allow_non_fake_inputs=True), _as_on_gpu():
+        with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()), _as_on_gpu():
             _to_fake(network.train(), device)
             _to_fake(criterion, device)
             batch = batch.to(device, non_blocking=True)

@@ -112,6 +112,7 @@ def fill_resolvers() -> None:
     OmegaConf.register_new_resolver("timm_channels", _timm_channels, replace=True)
     OmegaConf.register_new_resolver("better", better, replace=True)
     OmegaConf.register_new_resolver("num_keypoints", _num_keypoints, replace=True)
+    OmegaConf.register_new_resolver("fused", _fused, replace=True)
     OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 
 
@@ -153,6 +154,11 @@ def silence_noise() -> None:
 def _num_keypoints(name: str) -> int:
     """How many keypoints the set of a name has."""
     return len(keypoint_schema(name))
+
+
+def _fused(precision: str) -> bool | None:
+    """Whether optimizers are fused: Lightning cannot clip before a fused step with a scaler."""
+    return None if precision in ("16-mixed", 16, "16") else True
 
 
 @lru_cache

@@ -10,6 +10,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -29,11 +30,13 @@ from uniphd.training.logged_steps import is_logged
 from uniphd.training.optim import parameter_groups, require_rates
 from uniphd.training.processes import SharedLosses, share_losses
 from uniphd.training.schedule import Schedule, run_length
+from uniphd.training.step_log import StepLog
 
 _logger = logging.getLogger(__name__)
 
-# Losses of the final layer that are worth a place in the progress bar.
-_SHOWN = ("class", "keypoints", "oks", "dice")
+# Losses that are worth a place in the progress bar.
+_FINAL = ("class", "keypoints", "oks", "dice")
+_SHOWN = ("train/loss", *(f"train/final/{name}" for name in _FINAL))
 
 
 class RefHumanModule(LightningModule):
@@ -61,6 +64,7 @@ class RefHumanModule(LightningModule):
             does not give what an auxiliary loss reads.
 
     Attributes:
+        step_log: what is logged of the step in progress.
         has_computed: whether a batch has been computed of what is going on, training or validation.
     """
 
@@ -97,6 +101,7 @@ class RefHumanModule(LightningModule):
         self.instances = torch.ones(())  # people of the batches in training, of all processes
         self.accumulated = InstanceMean()
         self.finite = FiniteSteps(non_finite)
+        self.step_log = StepLog()
         self.evaluators: dict[str, RefHumanEvaluator] = {}
         self.results: dict[str, dict[str, float]] = {}
         self.has_computed = False
@@ -124,7 +129,8 @@ class RefHumanModule(LightningModule):
         shared = share_losses(losses, {"non_finite_costs": result.non_finite_costs}, people)
         self.instances = shared.people
         self.finite.watch(batch.image_ids, losses, shared.losses["loss"])
-        self._log(shared, len(batch))
+        if is_logged(self.trainer):
+            self._collect(shared)
         return losses["loss"] * shared.weight
 
     def _criterion_result(self, batch: Batch, people: int) -> CriterionResult:
@@ -144,20 +150,17 @@ class RefHumanModule(LightningModule):
             result = self.criterion(predictions, *supervision)
         return result
 
-    def _log(self, shared: SharedLosses, size: int) -> None:
-        """Log everything in logged steps, and show the main losses in all of them."""
-        losses = shared.losses
-        if is_logged(self.trainer):
-            everything = {**shared.counts, **losses}
-            named = {f"train/{name}": value for name, value in everything.items()}
-            self.log_dict(named, batch_size=size)
-        shown = {name: losses[f"final/{name}"] for name in _SHOWN if f"final/{name}" in losses}
-        progress = {"loss": losses["loss"], **shown}
-        self.log_dict(progress, prog_bar=True, logger=False, batch_size=size)
+    def _collect(self, shared: SharedLosses) -> None:
+        everything = {**shared.counts, **shared.losses}
+        self.step_log.add({f"train/{name}": value for name, value in everything.items()})
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Know that what was chosen can be computed."""
+        """Know that what was chosen can be computed; log and show what was collected."""
         self.has_computed = True
+        if values := self.step_log.read():
+            shown = {name.rpartition("/")[2]: values[name] for name in _SHOWN if name in values}
+            self.log_dict(values)
+            self.log_dict(shown, prog_bar=True, logger=False)
 
     def on_validation_batch_end(
         self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
@@ -171,6 +174,23 @@ class RefHumanModule(LightningModule):
         if not self.finite.allow(self.global_step, self.parameters(), scaled):
             optimizer.zero_grad()
             self.log("train/skipped_steps", float(self.finite.skipped))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm that is known already.
+
+        Lightning refuses to clip for fused optimizers in mixed precision, which is right with a
+        gradient scaler alone.
+        """
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        if self.finite.norm is None or not by_norm or not gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.finite.norm)
 
     def on_before_zero_grad(self, optimizer: Optimizer) -> None:
         """Forget the batches of the optimizer step before."""

@@ -10,6 +10,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from uniphd.training.logged_steps import is_logged
+from uniphd.training.step_log import StepLog
 
 
 class GradientNorm(Callback):
@@ -24,7 +25,9 @@ class GradientNorm(Callback):
         """Log the norms of the gradients that the optimizer is about to use."""
         if is_logged(trainer):
             norms = gradient_norms(cast(nn.Module, pl_module.model))
-            pl_module.log_dict({f"grad_norm/{name}": norm for name, norm in norms.items()})
+            log = StepLog()
+            log.add({f"grad_norm/{name}": norm for name, norm in norms.items()})
+            pl_module.log_dict(log.read())
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:

@@ -34,6 +34,7 @@ class FiniteSteps:
 
     Attributes:
         skipped: steps skipped so far.
+        norm: () of the gradients that were looked at last; None where a scaler looks at them.
 
     Raises:
         ConfigError: an unknown action.
@@ -44,6 +45,7 @@ class FiniteSteps:
             raise ConfigError(f"module.non_finite is {action!r}; choose stop or skip.")
         self.action = action
         self.skipped = 0
+        self.norm: Tensor | None = None
         self._in_a_row = 0
         self._batches: list[tuple[Sequence[int], Mapping[str, Tensor]]] = []
         self._totals: list[Tensor] = []
@@ -73,8 +75,9 @@ class FiniteSteps:
         """
         values = list(self._totals)
         gradients = [value.grad for value in parameters if value.grad is not None]
-        if gradients and not scaled:
-            values.append(get_total_norm(gradients).float())
+        self.norm = get_total_norm(gradients) if gradients and not scaled else None
+        if self.norm is not None:
+            values.append(self.norm.float())
         finite = not values or bool(torch.stack(values).isfinite().all())
         if finite:
             self._in_a_row = 0

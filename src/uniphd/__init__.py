@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from uniphd.inference.encoded import EncodedImage
     from uniphd.inference.predictor import Predictor
     from uniphd.inference.result import Instance
+    from uniphd.inference.sam import SAM2Adapter
     from uniphd.keypoints import COCO17, KeypointSchema
     from uniphd.prompts import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt, TextPrompt
     from uniphd.structures import Instances
@@ -29,6 +30,7 @@ __all__ = [
     "MaskPrompt",
     "PointPrompt",
     "Predictor",
+    "SAM2Adapter",
     "ScribblePrompt",
     "TextPrompt",
     "__version__",
@@ -44,6 +46,7 @@ _MODULES = {
     "uniphd.inference.encoded": ["EncodedImage"],
     "uniphd.inference.predictor": ["Predictor"],
     "uniphd.inference.result": ["Instance"],
+    "uniphd.inference.sam": ["SAM2Adapter"],
     "uniphd.keypoints": ["COCO17", "KeypointSchema"],
     "uniphd.prompts": ["BoxPrompt", "MaskPrompt", "PointPrompt", "ScribblePrompt", "TextPrompt"],
     "uniphd.structures": ["Instances"],

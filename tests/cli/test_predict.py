@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from uniphd.cli import predict
+from uniphd.inference import encoded
 from uniphd.inference.predictor import Predictor
 from uniphd.prompts import KINDS
 
@@ -212,3 +214,49 @@ def test_the_demo_answers_a_prompt_of_every_kind(command: Command) -> None:
     assert [line["prompt"]["kind"] for line in lines] == list(KINDS)
     assert min(line["score"] for line in lines) > 0.3
     assert len(list(Path("demo").glob("demo_*.jpg"))) == 5
+
+
+def test_a_video_has_a_line_per_frame_and_a_folder_of_frames_per_prompt(command: Command) -> None:
+    av = pytest.importorskip("av")
+    with av.open("clip.mp4", "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(4):
+            pixels = np.full((64, 96, 3), 40 * index, np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    outcome = command("clip.mp4", "--text", "the man", "--point", "90,10", "--every", "2")
+    assert outcome.status == 0
+    lines = command.lines()
+    assert [(line["image"], line["frame"]) for line in lines] == [
+        ("clip.mp4", index) for index in (0, 0, 2, 2)
+    ]
+    assert [line["seconds"] for line in lines] == pytest.approx([0, 0, 0.4, 0.4])
+    figures = [
+        Path("predictions", f"clip_{i}", f"frame_{n:06d}.jpg") for n in (0, 2) for i in (1, 2)
+    ]
+    assert [line["figure"] for line in lines] == list(map(str, figures))
+    assert all(figure.is_file() for figure in figures)
+    Path("clip.mp4").write_bytes(b"no video")
+    outcome = command("clip.mp4", "--text", "the man", "-o", "-")
+    assert outcome.status == 1
+    assert "cannot be read as a video" in json.loads(outcome.output)["error"]
+
+
+def test_a_video_without_the_decoder(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    outcome = command("clip.mp4", "--text", "the man")
+    assert (
+        outcome.status
+        == "uniphd-predict: Videos need the package av (PyAV); pip install 'uniphd[video]'."
+    )
+
+
+def test_every_prompt_is_fitted_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+    fit = encoded.fit_prompt
+    monkeypatch.setattr(encoded, "fit_prompt", lambda *asked: fitted.append(asked) or fit(*asked))
+    assert command("a.png", "--text", "the man", "--point", "20,30").status == 0
+    assert len(fitted) == 2

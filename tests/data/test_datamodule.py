@@ -22,6 +22,7 @@ from torch import Tensor
 from uniphd.data.datamodule import RefHumanDataModule
 from uniphd.data.transforms import EvaluationTransform, TrainingTransform
 from uniphd.errors import AnnotationError, ConfigError, ImageError
+from uniphd.models.tokenizer import HashTokenizer
 from uniphd.prompts import PromptSampler
 from uniphd.structures import Batch
 
@@ -412,3 +413,17 @@ def test_real_people_come_through_the_loaders(refhuman_mini: Path, make: Make) -
             for row, (height, width) in enumerate(batch.sizes):
                 assert batch.targets[row].masks[:, :height, :width].any()
                 assert batch.targets[row].visibility.any()
+
+
+def test_captions_that_are_cut_are_counted_once(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make(val_prompts=["text", "point"], tokenize=HashTokenizer(max_length=4))
+    data.setup("fit")
+    for _ in range(2):
+        data.val_dataloader()
+    captions = {person.caption for person in data.val_instances}
+    cut = [caption for caption in captions if len(caption.split()) > 2]
+    said = [record.getMessage() for record in caplog.records if "are cut" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith(f"Of {len(captions)} captions of the validation, {len(cut)} are")

@@ -288,3 +288,50 @@ def test_questions_without_meaning_are_refused(
 
 def test_no_prompts_are_no_results(predictor: Predictor, scene: AnnotatedScene) -> None:
     assert predictor.predict(scene.image, prompts=[]) == []
+
+
+def test_prompts_that_cannot_be_asked_leave_the_others(
+    scene: AnnotatedScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = Predictor("synthetic_cpu", device="cpu", batch_size=2)
+    encoded = packaged.encode(scene.image)
+    tokenize = packaged._engine.tokenizer
+
+    def refusing(texts: Any) -> Any:
+        if "?" in texts:
+            raise PromptError("no token in '?'")
+        return tokenize(texts)
+
+    object.__setattr__(packaged._engine, "tokenizer", refusing)
+    texts = [TextPrompt(text) for text in ("a man", "", "?", "a woman", "a child")]
+    found = list(encoded.predict_each(texts))
+    assert [type(one) for one in found] == [Instance, PromptError, PromptError, Instance, Instance]
+    assert "empty" in str(found[1])
+    assert "no token" in str(found[2])
+    for prompt, one in zip(texts, found, strict=True):
+        if isinstance(one, Instance):
+            assert one.prompt == prompt
+            assert largest_difference(one, encoded.predict(prompts=[prompt])[0]) < 5e-6
+
+
+def test_half_precision_on_the_cpu_is_close(scene: AnnotatedScene) -> None:
+    half = Predictor("synthetic_cpu", device="cpu", precision="fp16")
+    x, y, w, h = scene.annotations[0].bbox
+    asked = {"box": (x, y, x + w, y + h)}
+    full = Predictor("synthetic_cpu", device="cpu").predict(scene.image, **asked)
+    assert 0 < largest_difference(half.predict(scene.image, **asked), full) < 0.02
+
+
+@pytest.mark.slow
+def test_a_compiled_predictor_answers_as_the_plain_one(
+    predictor: Predictor, scene: AnnotatedScene, prompts: list[Prompt]
+) -> None:
+    compiled = Predictor("synthetic_cpu", device="cpu", compile=True)
+    for asked in (prompts[:1], prompts[:5]):
+        pairs = zip(
+            compiled.predict(scene.image, prompts=asked),
+            predictor.predict(scene.image, prompts=asked),
+            strict=True,
+        )
+        for first, second in pairs:
+            assert largest_difference(first, second) < 2e-5

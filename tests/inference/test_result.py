@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,10 +97,21 @@ def test_supervision(found: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ConfigError, match="pip install 'uniphd"):
         found.to_supervision()
-    stub = SimpleNamespace(Detections=SimpleNamespace, KeyPoints=SimpleNamespace)
-    monkeypatch.setitem(sys.modules, "supervision", stub)
+
+
+# It says that it uses NumPy where OpenCV is not installed.
+@pytest.mark.filterwarnings("ignore:OpenCV:UserWarning")
+def test_supervision_draws_what_we_found(found: Instance, scene: AnnotatedScene) -> None:
+    supervision = pytest.importorskip("supervision")
     detections, keypoints = found.to_supervision()
-    assert detections.xyxy.shape == (1, 4)
-    assert detections.mask.shape == (1, 150, 200)
-    assert keypoints.xy.shape == (1, 17, 2)
-    assert keypoints.confidence.shape == (1, 17)
+    assert len(detections) == len(keypoints) == 1
+    np.testing.assert_array_equal(detections.xyxy[0], found.box)
+    np.testing.assert_array_equal(detections.mask[0], found.mask)
+    assert detections.confidence[0] == np.float32(found.score)
+    np.testing.assert_array_equal(keypoints.xy[0], found.keypoints)
+    masked = supervision.MaskAnnotator().annotate(scene.image.copy(), detections)
+    changed = (masked != scene.image).any(2)
+    assert (changed & ~found.mask).sum() == 0
+    assert changed[found.mask].mean() > 0.9
+    pointed = supervision.VertexAnnotator(radius=2).annotate(scene.image.copy(), keypoints)
+    assert (pointed != scene.image).any()

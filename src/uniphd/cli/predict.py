@@ -14,13 +14,14 @@ from rich.progress import track
 from torch import Tensor
 
 from uniphd.config.allocator import keep_freed_memory
-from uniphd.errors import PromptError, UniPHDError, printable
+from uniphd.errors import ImageError, PromptError, UniPHDError, printable
 from uniphd.inference.demo import write_demo
 from uniphd.inference.encoded import EncodedImage
 from uniphd.inference.predictor import Predictor
-from uniphd.inference.prompt_input import fit_prompt, read_mask
+from uniphd.inference.prompt_input import read_mask
 from uniphd.inference.requests import Request, find_images, plan, read_prompt_lines
 from uniphd.inference.result import Instance
+from uniphd.inference.video import Frame, is_video, load_decoder, read_frames
 from uniphd.inference.writer import RESULTS_FILE, ResultWriter
 from uniphd.interrupt import exit_at_interrupt
 from uniphd.prompts import BoxPrompt, PointPrompt, Prompt, ScribblePrompt, TextPrompt
@@ -52,6 +53,8 @@ def _run(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     requests = [write_demo(folder)] if options.demo else []
     requests += plan(find_images(options.images), options.prompts, lines)
+    if any(is_video(request.image) for request in requests):
+        load_decoder()
     if options.model == _SYNTHETIC and len(requests) > options.demo:
         _say(_NOTE)
     predictor = Predictor(
@@ -76,36 +79,40 @@ def _answer(
     predictor: Predictor, request: Request, writer: ResultWriter, options: argparse.Namespace
 ) -> int:
     """Ask everything about one image and write it; how many prompts got no result."""
+    failures = 0
     try:
-        encoded = predictor.encode(request.image, exif=options.exif)
-    except UniPHDError as error:
+        if not is_video(request.image):
+            encoded = predictor.encode(request.image, exif=options.exif)
+            return _answer_image(encoded, request, writer, options.top_k)
+        for frame in read_frames(request.image, options.every, options.exif):
+            encoded = predictor.encode(frame.image)
+            failures += _answer_image(encoded, request, writer, options.top_k, frame)
+    except ImageError as error:
         _say(str(error))
         for prompt in request.prompts:
             writer.write_error(request, prompt, error)
-        return len(request.prompts)
-    flaws = [_flaw(encoded, prompt) for prompt in request.prompts]
-    pairs = zip(request.prompts, flaws, strict=True)
-    asked = [prompt for prompt, flaw in pairs if flaw is None]
-    instances = iter(encoded.predict(prompts=asked, top_k=options.top_k))
-    for number, flaw in enumerate(flaws):
-        if flaw is None:
-            instance = next(instances)
-            figure = writer.write(request, number, instance, options.top_k)
-            if figure is not None:
-                print(_line(figure, instance))
-        else:
-            _say(f"{request.image}: {flaw}")
-            writer.write_error(request, request.prompts[number], flaw)
-    return len(flaws) - len(asked)
+        failures += len(request.prompts)
+    return failures
 
 
-def _flaw(encoded: EncodedImage, prompt: Prompt) -> UniPHDError | None:
-    """Why a prompt cannot be asked about an image."""
-    try:
-        fit_prompt(prompt, encoded.size, encoded.network_size)
-    except UniPHDError as error:
-        return error
-    return None
+def _answer_image(
+    encoded: EncodedImage,
+    request: Request,
+    writer: ResultWriter,
+    top_k: int,
+    frame: Frame | None = None,
+) -> int:
+    """Ask everything about an image or a frame; how many prompts got no result."""
+    failures = 0
+    where = request.image if frame is None else f"{request.image}, {frame.name}"
+    for number, found in enumerate(encoded.predict_each(request.prompts, top_k)):
+        if isinstance(found, PromptError):
+            _say(f"{where}: {found}")
+            writer.write_error(request, request.prompts[number], found, frame)
+            failures += 1
+        elif figure := writer.write(request, number, found, top_k, frame):
+            print(_line(figure, found))
+    return failures
 
 
 def _line(figure: Path, instance: Instance) -> str:
@@ -125,7 +132,7 @@ def _parse() -> argparse.Namespace:
         "one is asked of every image. The exit status is 0 only if all were answered.",
     )
     add = parser.add_argument
-    add("images", nargs="*", type=Path, help="image files, or folders of images")
+    add("images", nargs="*", type=Path, help="image files, folders of images, or video files")
     _add_prompts(parser)
     add(
         "-o", "--out", default="predictions", metavar="DIR",
@@ -139,13 +146,16 @@ def _parse() -> argparse.Namespace:
     )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     add("--precision", help="bf16 or fp16 for mixed precision (default: 32-bit numbers)")
-    add("--batch-size", type=int, default=16, help="prompts at once (default: %(default)s)")
+    add("--batch-size", type=int, help="prompts at once (default: 4 on the CPU, 16 on a GPU)")
+    add("--every", type=int, default=1, metavar="N", help="of a video, every N-th frame")
     add("--top-k", type=int, default=1, help="candidates per prompt in the JSON")
     add(
         "--no-exif", dest="exif", action="store_false",
         help="do not turn images as EXIF says: coordinates are of the pixels as they are stored",
     )  # fmt: skip
     options = parser.parse_args()
+    if options.every < 1:
+        parser.error(f"--every is {options.every}; give at least 1")
     if not (options.demo or options.images or options.prompts_file):
         parser.error("name at least one image, or try --demo")
     return options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
@@ -19,12 +20,13 @@ from uniphd.data.samplers import EpochSampler, ImageGroupSampler, SameCanvasSamp
 from uniphd.data.transforms import Resize, Transform
 from uniphd.errors import ConfigError
 from uniphd.keypoints import COCO17, keypoint_schema
-from uniphd.prompts import FixedPrompt, SamplePrompt, TextPrompt, Tokenize
+from uniphd.prompts import FixedPrompt, SamplePrompt, TextPrompt, Tokenize, read_part
 from uniphd.structures import Size
 
 if TYPE_CHECKING:
     from typing_extensions import Required
 
+_logger = logging.getLogger(__name__)
 ValBatching: TypeAlias = Literal["alone", "official"]
 
 
@@ -147,7 +149,9 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         self.train_instances: tuple[ReferredPerson, ...] = ()
         self.val_instances: tuple[ReferredPerson, ...] = ()
         self.val_distractors: tuple[ReferredPerson, ...] = ()
+        self._tokenize = tokenize
         self._collate = Collate(tokenize)
+        self._warned_of_captions = False
 
     @property
     @abstractmethod
@@ -209,6 +213,7 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         """One loader per kind of prompt, in the order of `val_prompts`; none without people."""
         if not self.validates:
             return []
+        self._warn_of_cut_captions()
         datasets = [
             RefHumanDataset(
                 people,
@@ -234,6 +239,20 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
             )
             for dataset in datasets
         ]
+
+    def _warn_of_cut_captions(self) -> None:
+        """Say once how many captions of the validation are read in part only."""
+        if self._warned_of_captions or not self.val_text_prompts:
+            return
+        self._warned_of_captions = True
+        texts = {person.caption for person in self.val_instances if person.captions}
+        cut = [text for text in texts if len(read_part(self._tokenize, text)) < len(text)]
+        if cut:
+            _logger.warning(
+                "Of %d captions of the validation, %d are longer than the tokenizer reads and are "
+                "cut, such as: %.60r",
+                *(len(texts), len(cut), min(cut)),
+            )
 
     def _canvases(self, dataset: RefHumanDataset) -> list[Size]:
         """The canvas of everybody's image in the validation."""

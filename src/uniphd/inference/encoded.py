@@ -18,6 +18,7 @@ from uniphd.inference.image_input import ImageOptions
 from uniphd.inference.prompt_input import (
     PromptInput,
     PromptValues,
+    fit_prompt,
     fit_prompts,
     prompt_list,
     single_prompt,
@@ -160,26 +161,65 @@ class EncodedImage:
         top_k: int = 1,
     ) -> Any:
         """Find the person that a prompt refers to; arguments and errors as in `Predictor`."""
-        if type(top_k) is not int or top_k < 1:
-            raise ConfigError(f"top_k is {top_k!r:.80}; give an integer of at least 1.")
+        _require_top_k(top_k)
         single = single_prompt(text=text, point=point, scribble=scribble, box=box, mask=mask)
         if (single is None) == (prompts is None):
             raise PromptError(
                 "Give one prompt (text=, point=, scribble=, box= or mask=), or several as "
                 "prompts=[...], and not both."
             )
-        if single is not None:
-            (instance,) = self._find([single], top_k)
-            return instance
-        return self._find(prompt_list(prompts or ()), top_k)
-
-    def _find(self, prompts: Sequence[Prompt], top_k: int) -> list[Instance]:
-        fitted = fit_prompts(prompts, self.size, self.network_size)
+        asked = prompt_list(prompts or ()) if single is None else [single]
+        fitted = fit_prompts(asked, self.size, self.network_size)
         found: list[Instance] = []
-        for start in range(0, len(prompts), self.engine.batch_size):
-            part = slice(start, start + self.engine.batch_size)
-            found += self.engine.detect(self, prompts[part], fitted[part], top_k)
-        return found
+        for part in self._chunks(len(asked)):
+            found += self.engine.detect(self, asked[part], fitted[part], top_k)
+        return found if single is None else found[0]
+
+    def predict_each(
+        self, prompts: Sequence[Prompt], top_k: int = 1
+    ) -> Iterator[Instance | PromptError]:
+        """What `predict` finds for each prompt or, for one that cannot be asked, why not.
+
+        Args:
+            prompts: of any kinds.
+            top_k: candidates per prompt.
+        """
+        _require_top_k(top_k)
+        outcomes: list[Instance | PromptError | None] = []
+        asked: list[tuple[Prompt, Prompt]] = []
+        for prompt in prompts:
+            try:
+                asked.append((prompt, fit_prompt(prompt, self.size, self.network_size)))
+                outcomes.append(None)
+            except PromptError as error:
+                outcomes.append(error)
+        found = self._detect_each(asked, top_k)
+        return (next(found) if outcome is None else outcome for outcome in outcomes)
+
+    def _detect_each(
+        self, asked: Sequence[tuple[Prompt, Prompt]], top_k: int
+    ) -> Iterator[Instance | PromptError]:
+        """One outcome for every prompt and what it is for the network."""
+        for chunk in self._chunks(len(asked)):
+            prompts, fitted = zip(*asked[chunk], strict=True)
+            try:
+                yield from list(self.engine.detect(self, prompts, fitted, top_k))
+            except PromptError as error:  # of the tokenizer, about one of them
+                if len(prompts) == 1:
+                    yield error
+                else:
+                    for pair in asked[chunk]:
+                        yield from self._detect_each([pair], top_k)
+
+    def _chunks(self, count: int) -> Iterator[slice]:
+        """Slices of at most `batch_size`."""
+        size = self.engine.batch_size
+        return (slice(start, start + size) for start in range(0, count, size))
 
     def __repr__(self) -> str:
         return f"EncodedImage({self.size[1]} x {self.size[0]} pixels)"
+
+
+def _require_top_k(top_k: int) -> None:
+    if type(top_k) is not int or top_k < 1:
+        raise ConfigError(f"top_k is {top_k!r:.80}; give an integer of at least 1.")

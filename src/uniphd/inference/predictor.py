@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -16,9 +17,11 @@ from uniphd.inference.image_input import ImageInput, ImageOptions, read_image_in
 from uniphd.inference.network import NetworkEngine
 from uniphd.inference.prompt_input import PromptInput, PromptValues
 from uniphd.inference.result import Instance
+from uniphd.inference.texts import CarefulTokenizer
 from uniphd.keypoints import KeypointSchema
 from uniphd.models.build import build_tokenizer
 from uniphd.models.compilation import compile_parts
+from uniphd.models.text_encoder import check_texts
 from uniphd.ops.backend import resolve_backend
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 ImageList: TypeAlias = list[ImageInput] | tuple[ImageInput, ...]
 
+_ON_CPU, _ON_GPU = 4, 16  # prompts at once
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -41,7 +45,8 @@ class Predictor:
         device: "auto" (the first GPU, or the CPU), "cpu", "cuda", "cuda:1", ...
         precision: None for 32-bit numbers, "bf16" or "fp16" for automatic mixed precision.
         compile: use `torch.compile`; the first calls then take minutes.
-        batch_size: prompts that are computed at once; memory grows with it.
+        batch_size: prompts that are computed at once; memory grows with it. None for what is
+            fastest: 16 on a GPU, 4 on the CPU, whose caches hold no more.
 
     Attributes:
         device: of the network.
@@ -58,13 +63,13 @@ class Predictor:
         device: str | torch.device = "auto",
         precision: str | None = None,
         compile: bool = False,
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> None:
         if precision is not None and precision not in _PRECISIONS:
             raise ConfigError(
                 f"precision is {precision!r:.80}; give None, {' or '.join(_PRECISIONS)}."
             )
-        if type(batch_size) is not int or batch_size < 1:
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise ConfigError(f"batch_size is {batch_size!r:.80}; give an integer of at least 1.")
         self.device = _find_device(device)
         network, config = load_model_and_config(model)
@@ -73,14 +78,17 @@ class Predictor:
             compile_parts(network)
         resolve_backend(self.device.type, required=False)
         self.schema: KeypointSchema = network.schema
+        tokenize = build_tokenizer(config.tokenizer)
         self._engine: Engine = NetworkEngine(
             network=network,
             schema=network.schema,
-            tokenizer=build_tokenizer(config.tokenizer),
+            tokenizer=CarefulTokenizer(
+                tokenize, partial(check_texts, network.prompt_encoder.text_encoder, tokenize)
+            ),
             transform=EvaluationTransform(**config.preprocessing),
             device=self.device,
             dtype=None if precision is None else _PRECISIONS[precision],
-            batch_size=batch_size,
+            batch_size=batch_size or (_ON_CPU if self.device.type == "cpu" else _ON_GPU),
         )
 
     def encode(self, image: ImageInput, *, color: str = "rgb", exif: bool = True) -> EncodedImage:

@@ -182,7 +182,10 @@ class Instance:
             xyxy=self.box[None], mask=self.mask[None], confidence=score, class_id=person
         )
         keypoints = supervision.KeyPoints(
-            xy=self.keypoints[None], confidence=self.visibility[None], class_id=person
+            xy=self.keypoints[None],
+            keypoint_confidence=self.visibility[None],
+            detection_confidence=score,
+            class_id=person,
         )
         return detections, keypoints
 

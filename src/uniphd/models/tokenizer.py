@@ -23,6 +23,7 @@ _REMEDY = (
     "In a training give text_encoder.name=DIR, where its files are, or text_encoder=tiny, which "
     "needs none; for a converted checkpoint run uniphd-convert again, with --tokenizer DIR."
 )
+_MOST_SPECIAL = 8  # ids that a tokenizer may add to those of the characters
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -60,6 +61,12 @@ class HashTokenizer:
         input_ids = torch.tensor([row + [1] * (length - len(row)) for row in rows])
         attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
         return input_ids, attention_mask
+
+    def read_part(self, text: str) -> str:
+        """The beginning of a text that is read; all of it where it is not cut."""
+        ends = [word.end() for word in _WORD.finditer(text.lower())]
+        most = self.max_length - 2
+        return text[: ends[most - 1]] if len(ends) > most else text
 
     def files(self) -> dict[str, bytes]:
         """None: an id follows from the word."""
@@ -104,6 +111,18 @@ class HuggingFaceTokenizer:
             if count == 0:
                 raise PromptError(f"The tokenizer '{self.name}' finds no token in {text!r:.80}.")
         return encoded["input_ids"], encoded["attention_mask"]
+
+    def read_part(self, text: str) -> str:
+        """The beginning of a text that is read; all of it where it is not cut."""
+        most = min(self.max_length, self._tokenizer.model_max_length)
+        if len(text.encode()) + _MOST_SPECIAL <= most or not self._tokenizer.is_fast:
+            return text
+        if len(self._tokenizer(text, verbose=False)["input_ids"]) <= most:
+            return text
+        read = self._tokenizer(
+            text, truncation=True, max_length=most, return_offsets_mapping=True, verbose=False
+        )
+        return text[: max((end for _, end in read["offset_mapping"]), default=0)]
 
     def files(self) -> dict[str, bytes]:
         """The content of `TOKENIZER_FILES`, by name.

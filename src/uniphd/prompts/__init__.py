@@ -1,6 +1,6 @@
 """Prompts: what a user says, draws or clicks to refer to one person. One file per kind."""
 
-from uniphd.prompts.base import Block, Prompt, SpatialBlock, Tokenize
+from uniphd.prompts.base import Block, Prompt, SpatialBlock, Tokenize, read_part
 from uniphd.prompts.batch import PromptBatch, batch_prompts
 from uniphd.prompts.box import BoxBlock, BoxPrompt
 from uniphd.prompts.kinds import KINDS, find_kind, prompt_from_json
@@ -32,4 +32,5 @@ __all__ = [
     "batch_prompts",
     "find_kind",
     "prompt_from_json",
+    "read_part",
 ]

@@ -31,6 +31,17 @@ Tokenize: TypeAlias = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 _BORDER = 1.0  # pixels that rounding may put a point outside of the image
 
 
+def read_part(tokenize: Tokenize, text: str) -> str:
+    """The beginning of a text that a tokenizer reads; all of it where the tokenizer cannot say.
+
+    Args:
+        tokenize: may have a method `read_part`.
+        text: any.
+    """
+    part: Callable[[str], str] | None = getattr(tokenize, "read_part", None)
+    return text if part is None else part(text)
+
+
 class Prompt(ABC):
     """One prompt. A subclass is a kind: a frozen dataclass in a file of its own.
 

@@ -53,13 +53,9 @@ def renumber(mending: Mending, finding: Finding) -> bool:
 def separate_images(mending: Mending, finding: Finding) -> bool:
     """Give a second image entry of one id an id of its own, and its person; or leave it out."""
     entry, image_id = mending.entry(finding, "images"), finding.image_id
-    entries = [each for each in mending.content["images"] if isinstance(each, dict)]
-    first = next(each for each in entries if each.get("id") == image_id)
-    people = [
-        each
-        for each in mending.content["annotations"]
-        if isinstance(each, dict) and each.get("image_id") == image_id
-    ]
+    first = mending.content["images"][mending.places("images", "id", image_id)[0]]
+    annotations = mending.content["annotations"]
+    people = [annotations[place] for place in mending.places("annotations", "image_id", image_id)]
     if entry == first:
         return False
     if len(people) != 1 or not _same_image(first, entry):
@@ -75,13 +71,11 @@ def keep_one(mending: Mending, finding: Finding) -> bool:
     """Keep the first of several annotations of one image id where the others are copies."""
     annotations = mending.content["annotations"]
     mine = annotations[finding.annotation_place]
-    image_id = mine["image_id"]
-    rows = [a for a in annotations if isinstance(a, dict) and a.get("image_id") == image_id]
-    if any(_described(row) != _described(mine) for row in rows):
+    places = mending.places("annotations", "image_id", mine["image_id"])
+    if any(_described(annotations[place]) != _described(mine) for place in places):
         return False
-    for place, row in enumerate(annotations):
-        if row in rows[1:] and row is not rows[0]:
-            mending.drop(replace(finding, image_place=None, annotation_place=place))
+    for place in places[1:]:
+        mending.drop(replace(finding, image_place=None, annotation_place=place))
     return True
 
 
@@ -202,13 +196,8 @@ def correct_name(mending: Mending, finding: Finding) -> bool:
 
 def use_first_name(mending: Mending, finding: Finding) -> bool:
     """Use the first of the names that have the same bytes."""
-    folder, image = mending.file.images, mending.image(finding.value)
-    same = (
-        other.name
-        for (of, _), other in mending.images.items()
-        if of == folder and other.digest == image.digest
-    )
-    return mending.set(finding, "images", file_name=min(same))
+    digest = mending.image(finding.value).digest
+    return mending.set(finding, "images", file_name=mending.first_name(digest))
 
 
 def size_from_image(mending: Mending, finding: Finding) -> bool:

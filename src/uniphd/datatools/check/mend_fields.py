@@ -23,6 +23,7 @@ from uniphd.structures import Size
 
 _LEAST_IOU = 0.5
 _SURE_IOU = 0.8  # of a mask that is read otherwise, with the box
+_HUGE = 1e9  # beyond any image
 _FITTING = 0.7  # of the keypoints in the other person's mask
 
 
@@ -138,7 +139,7 @@ def draw_scribbles_anew(mending: Mending, finding: Finding) -> bool:
     if _are_numbers(stated, drawn.size):
         kept = np.array(stated, dtype=np.float64).reshape(drawn.shape)
         for index in range(NUM_SCRIBBLES):
-            if np.abs(kept[index]).max() < 1e6 and on_mask(kept[index], mask):
+            if on_mask(kept[index], mask):
                 drawn[index] = np.floor(kept[index])
     return mending.set(finding, "annotations", scribble=[int(value) for value in drawn.ravel()])
 
@@ -163,29 +164,34 @@ def _exchange(mending: Mending, finding: Finding, keypoints: npt.NDArray[np.floa
         return False
     if _share(keypoints, mine) >= _LEAST_IOU:
         return True  # exchanged already, from the other's side
-    by_id = {e["id"]: e for e in mending.content["images"] if isinstance(e, dict) and "id" in e}
-    for place, other in enumerate(mending.content["annotations"]):
-        other_image = by_id.get(other.get("image_id")) if isinstance(other, dict) else None
-        if other is annotation or other_image is None:
-            continue
-        if other_image.get("file_name") != image.get("file_name"):
-            continue
-        image_place = mending.content["images"].index(other_image)
-        partner = Finding(
-            finding.kind,
-            finding.file,
-            image_place=image_place,
-            annotation_place=place,
-            image_id=other_image["id"],
-            annotation_id=other.get("id"),
-        )
-        theirs, their_box = mending.keypoints(partner), mending.mask_box(partner)
-        if theirs is None or their_box is None:
-            continue
-        if min(_share(keypoints, their_box), _share(theirs, mine)) >= _FITTING:
-            mending.set_keypoints(partner, keypoints)
-            return mending.set_keypoints(finding, theirs)
+    for image_place in mending.places("images", "file_name", image.get("file_name")):
+        other_image = mending.content["images"][image_place]
+        for place in mending.places("annotations", "image_id", other_image.get("id")):
+            other = mending.content["annotations"][place]
+            partner = Finding(
+                finding.kind,
+                finding.file,
+                image_place=image_place,
+                annotation_place=place,
+                image_id=other_image["id"],
+                annotation_id=other.get("id"),
+            )
+            if other is not annotation and _are_each_others(mending, partner, keypoints, mine):
+                theirs = mending.keypoints(partner)
+                assert theirs is not None
+                mending.set_keypoints(partner, keypoints)
+                return mending.set_keypoints(finding, theirs)
     return False
+
+
+def _are_each_others(
+    mending: Mending, partner: Finding, keypoints: npt.NDArray[np.float64], mine: Box
+) -> bool:
+    """Whether the keypoints fit the other person's mask, and the other's this mask's box."""
+    theirs, their_box = mending.keypoints(partner), mending.mask_box(partner)
+    if theirs is None or their_box is None:
+        return False
+    return min(_share(keypoints, their_box), _share(theirs, mine)) >= _FITTING
 
 
 def _share(keypoints: npt.NDArray[np.float64], box: Box) -> float:
@@ -242,5 +248,5 @@ def _are_numbers(values: Any, number: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == number == NUM_SCRIBBLES * SCRIBBLE_POINTS * 2
-        and all(type(value) in (int, float) and np.isfinite(value) for value in values)
+        and all(type(value) in (int, float) and abs(value) < _HUGE for value in values)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -69,6 +70,8 @@ class Mending:
         default_factory=lambda: {"images": set(), "annotations": set()}
     )
     _next_ids: dict[str, int] = field(default_factory=dict)
+    _places: dict[tuple[str, str], dict[Any, list[int]]] = field(default_factory=dict)
+    _first_names: dict[str, str] = field(default_factory=dict)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -117,12 +120,20 @@ class Mending:
 
     def drop_id(self, finding: Finding) -> None:
         """Leave out whatever has the image id of a finding."""
-        for place, entry in enumerate(self.content["images"]):
-            if isinstance(entry, dict) and entry.get("id") == finding.image_id:
-                self.drop(replace(finding, image_place=place, annotation_place=None))
-        for place, entry in enumerate(self.content["annotations"]):
-            if isinstance(entry, dict) and entry.get("image_id") == finding.image_id:
-                self.drop(replace(finding, image_place=None, annotation_place=place))
+        for place in self.places("images", "id", finding.image_id):
+            self.drop(replace(finding, image_place=place, annotation_place=None))
+        for place in self.places("annotations", "image_id", finding.image_id):
+            self.drop(replace(finding, image_place=None, annotation_place=place))
+
+    def places(self, name: str, key: str, value: Any) -> list[int]:
+        """Where entries of a list have a value; as the list was when the round of mending began."""
+        if (name, key) not in self._places:
+            places: dict[Any, list[int]] = defaultdict(list)
+            for place, entry in enumerate(self.content[name]):
+                if isinstance(entry, dict):
+                    places[_hashable(entry.get(key))].append(place)
+            self._places[name, key] = places
+        return self._places[name, key].get(_hashable(value), [])
 
     def forget_dropped(self) -> None:
         """Take what is left out from the content; places of findings are not valid any more."""
@@ -205,6 +216,15 @@ class Mending:
         values = [plain_number(value) for value in (keypoints * labelled[:, None]).ravel()]
         return self.set(finding, "annotations", keypoints=values, num_keypoints=int(labelled.sum()))
 
+    def first_name(self, digest: str) -> str:
+        """The first of the names in the image folder that have the same bytes."""
+        if not self._first_names:
+            for (folder, _), image in self.images.items():
+                if folder == self.file.images and image.digest:
+                    first = self._first_names.setdefault(image.digest, image.name)
+                    self._first_names[image.digest] = min(first, image.name)
+        return self._first_names[digest]
+
     def image(self, name: str) -> ImageFile:
         """What is known of an image; it is looked at where nothing is known yet."""
         key = (self.file.images, name)
@@ -217,6 +237,10 @@ def plain_number(value: float) -> int | float:
     """A number as JSON shows it shortest: hundredths, and integers without a point."""
     rounded = round(float(value), 2)
     return int(rounded) if rounded == int(rounded) else rounded
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | None) else shown(value)
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -50,7 +50,7 @@ _FEW = 0.1  # as many people as contradict themselves
 
 _SHIFT, _LEAST_PEOPLE, _MOST = 0.5, 5, 0.8  # of 1-based boxes
 
-_SURE_IOU, _SURE_FACTOR, _SURE_SHARE = 0.9, 1.1, 0.8
+_SURE_IOU, _SURE_FACTOR, _SURE_SHARE = 0.9, 1.1, 0.5
 """Where a file holds something else as a whole, who is further from the mask than this has it, too:
 of 90 people of COCO, nobody is."""
 
@@ -70,8 +70,7 @@ def contradictions(records: Sequence[Record], file: str) -> Iterator[Finding]:
     """
     judged = [record for record in records if record.geometry is not None]
     geometries = [record.geometry for record in judged if record.geometry is not None]
-    everything = find_contradictions(geometries, file).people
-    for found in [*everything, *_doubtful(everything, geometries)]:
+    for found in _with_doubtful(find_contradictions(geometries, file).people, geometries):
         record = judged[found.place]
         if found.systematic and found.reading:
             record.findings = [f for f in record.findings if not _is_explained(f, found)]
@@ -98,12 +97,13 @@ def _is_explained(finding: Finding, found: Contradiction) -> bool:
     return finding.field in _FIELDS[found.field] and finding.kind in _EXPLAINED
 
 
-def _doubtful(
+def _with_doubtful(
     everything: Sequence[Contradiction], geometries: Sequence[Geometry]
 ) -> Iterator[Contradiction]:
-    """Whose field fits well enough by chance, in a file that holds something else as a whole."""
-    systematic = {found.field: found for found in everything if found.systematic}
+    """Contradictions, and whose field fits by chance in a file that has something else."""
+    systematic = {found.field: found for found in everything if found.systematic and found.reading}
     if not systematic:
+        yield from everything
         return
     fields = Geometries(geometries)
     doubts = {
@@ -114,13 +114,16 @@ def _doubtful(
     if "'keypoints'" in systematic:
         wrong = {each.place for each in everything if each.field == "'keypoints'"}
         doubts["'keypoints'"], points = _both_ways(fields, systematic["'keypoints'"].reading, wrong)
+    added: set[tuple[str, int]] = set()
+    read_so = {(each.field, each.place) for each in everything if each.reading}
     for name, found in systematic.items():
-        known = {each.place for each in everything if each.field == name}
         for place in np.flatnonzero(doubts.get(name, ())).tolist():
-            if place not in known:
+            if (name, place) not in read_so:
+                added.add((name, place))
                 read = points[place] if points is not None and name == "'keypoints'" else None
                 said = "as the others of the file"
                 yield replace(found, place=place, shown=said, points=read)
+    yield from (each for each in everything if (each.field, each.place) not in added)
 
 
 def _both_ways(fields: Geometries, reading: str, wrong: Set[int]) -> tuple[Flags, Numbers | None]:
@@ -139,7 +142,10 @@ def _both_ways(fields: Geometries, reading: str, wrong: Set[int]) -> tuple[Flags
 
 
 def boxes_from_one(records: Sequence[Record], file: str) -> Iterator[Finding]:
-    """Boxes that lie one pixel too far right and down in the file as a whole: counted from 1."""
+    """Boxes that lie one pixel too far right and down in the file as a whole: counted from 1.
+
+    That takes the place of boxes outside of the image.
+    """
     judged = [r for r in records if r.geometry is not None and r.geometry.bbox is not None]
     if len(judged) < _LEAST_PEOPLE:
         return
@@ -148,8 +154,8 @@ def boxes_from_one(records: Sequence[Record], file: str) -> Iterator[Finding]:
     shifted = (np.abs(offsets - 1) < _SHIFT).all(1)
     if shifted.mean() < _MOST or (np.abs(np.median(offsets, axis=0) - 1) > _SHIFT / 2).any():
         return
-    for index in np.flatnonzero(shifted).tolist():
-        record = judged[index]
+    for record in judged:
+        record.findings = [f for f in record.findings if f.kind != "box outside of the image"]
         yield record.pair.finding(
             "box counted from 1",
             file,

@@ -184,9 +184,9 @@ class _RecordCheck:
         if at_origin.any():
             names = [form.schema.names[index] for index in np.flatnonzero(at_origin)]
             self._found("labelled keypoint at (0, 0)", "keypoints", ", ".join(names))
-        stated = annotation.get("num_keypoints")
-        if stated != labelled.sum():
-            note = f"{labelled.sum()} are labelled"
+        stated, counted = annotation.get("num_keypoints"), int(labelled.sum())
+        if stated != counted:
+            note = f"{counted} are labelled"
             self._found("num_keypoints", "num_keypoints", shown(stated), note)
 
     def _try(self, name: str, entry: Any, parse: Callable[[], _Value]) -> _Value | None:

@@ -143,11 +143,10 @@ def _check_file(file: DataFile, images: Images, workers: int, advance: Advance) 
         if any(finding.kind in _SIZE_KINDS for finding in found):
             record.findings, record.geometry, record.keypoints = [], None, None
         record.findings += found
-    contradicting = list(contradictions(check.records, file.name))
+    whole = [*contradictions(check.records, file.name), *boxes_from_one(check.records, file.name)]
     findings += [finding for record in check.records for finding in record.findings]
-    findings += contradicting
+    findings += whole
     findings += order_findings(check.records, file.name, form)
-    findings += boxes_from_one(check.records, file.name)
     findings += repetitions(check.records, file.name)
     return check
 

@@ -53,7 +53,7 @@ def categories() -> st.SearchStrategy[Any]:
     return st.one_of(VALUES, st.lists(st.one_of(entry, VALUES), max_size=3))
 
 
-@share(0.25)
+@share(0.08)
 @given(case=changes(), listed=st.one_of(st.none(), categories()))
 def test_what_training_refuses_is_found_and_mended(
     case: tuple[dict[str, Any], set[int]], listed: Any, folder: Path

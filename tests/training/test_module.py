@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from unittest.mock import MagicMock, PropertyMock
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 
 from uniphd.checkpoints.folder import ModelConfig
 from uniphd.losses.criterion import SetCriterion
@@ -37,6 +39,29 @@ def test_a_step_that_is_skipped_changes_no_weight(
     optimizer.step()
     same = [torch.equal(value, weights[name]) for name, value in module.named_parameters()]
     assert all(same) if loss != loss else not any(same)
+
+
+@pytest.mark.parametrize("clip", [0.1, 1e6])
+def test_gradients_are_clipped_as_pytorch_does(clip: float, tiny_network: UniPHD) -> None:
+    """With a fused optimizer in bfloat16, too, for which Lightning refuses to clip."""
+    criterion = SetCriterion(HungarianMatcher(), {"class": 1.0})
+    module = RefHumanModule(tiny_network, criterion, ModelConfig({}, {}), MagicMock())
+    module.trainer = MagicMock(precision_plugin=MixedPrecision("bf16-mixed", "cpu"))
+    generator = torch.Generator().manual_seed(0)
+    for value in module.parameters():
+        value.grad = torch.randn(value.shape, generator=generator)
+    expected = copy.deepcopy(tiny_network)
+    for value, copied in zip(tiny_network.parameters(), expected.parameters(), strict=True):
+        assert value.grad is not None
+        copied.grad = value.grad.clone()
+    torch.nn.utils.clip_grad_norm_(expected.parameters(), clip)
+    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
+    assert module.finite.allow(0, module.parameters())
+    module.configure_gradient_clipping(optimizer, clip, "norm")
+    for value, clipped in zip(tiny_network.parameters(), expected.parameters(), strict=True):
+        assert value.grad is not None
+        assert clipped.grad is not None
+        assert torch.equal(value.grad, clipped.grad)
 
 
 def test_the_mean_over_processes_of_weighted_losses_is_the_mean_over_people(

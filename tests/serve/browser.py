@@ -1,71 +1,29 @@
-"""A headless Chromium that shows the page, and the service that it talks to."""
+"""A headless Chromium that shows the page."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import os
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
-import uvicorn
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from uniphd.serve.app import create_app
-from uniphd.serve.requests import PredictRequest
-from uniphd.serve.service import Service
+from tests.serve.server import RecordingService
 
 T = TypeVar("T")
 _SECONDS = 60
-
-
-class RecordingService(Service):
-    """Remembers what was asked."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.asked: list[dict[str, Any]] = []
-        self.answers: list[dict[str, Any]] = []
-        self.contents: list[bytes] = []
-
-    def add_image(self, content: bytes) -> dict[str, Any]:
-        self.contents.append(content)
-        return super().add_image(content)
-
-    def predict(self, request: PredictRequest) -> dict[str, Any]:
-        answer = super().predict(request)
-        self.asked += request.prompts
-        self.answers.append(answer)
-        return answer
-
-
-@contextmanager
-def serving(service: Service) -> Iterator[str]:
-    """The service at an address of this machine, in a thread."""
-    app = create_app(service, "synthetic_cpu", "A note about the network.")
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
-    listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 @contextmanager

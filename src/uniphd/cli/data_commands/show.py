@@ -63,7 +63,10 @@ def add_parser(commands: Commands) -> None:
         help="longer side of the images on the page (default: %(default)s)",
     )
     command.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the images (default: ROOT/images)"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the images (default: ROOT, or images in it or beside the file)",
     )
 
 

@@ -70,11 +70,16 @@ def change_lines(log: Sequence[Change]) -> Iterator[str]:
 
 def _example(finding: Finding) -> str:
     where = ", ".join(part for part in (finding.file, finding.where) if part)
+    said = describe(finding)
+    return printable(f"{where}: {said}" if said else where)
+
+
+def describe(finding: Finding) -> str:
+    """The field, its value and the note of a finding, short; it may hold anybody's text."""
     value = " ".join(part for part in (finding.field, finding.value[:_SHOWN]) if part)
     repeats = finding.note.startswith(("'", f"{finding.field} "))  # the value, in a sentence
     note = "" if repeats else finding.note[:_LONGEST]
-    said = ", ".join(part for part in (value, note) if part)
-    return printable(f"{where}: {said}" if said else where)
+    return ", ".join(part for part in (value, note) if part)
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

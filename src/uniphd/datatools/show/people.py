@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,7 +14,6 @@ import numpy.typing as npt
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.categories import keypoint_order, parse_categories
 from uniphd.data.identity import person_places
-from uniphd.data.json_file import read_json
 from uniphd.data.masks import encode_mask
 from uniphd.data.validation import (
     NUM_SCRIBBLES,
@@ -25,6 +24,7 @@ from uniphd.data.validation import (
     parse_segmentation,
     parse_size,
 )
+from uniphd.datatools.check.files import DataFile, read_files
 from uniphd.errors import AnnotationError
 from uniphd.keypoints import COCO17, SCHEMAS, KeypointSchema
 from uniphd.structures import Size
@@ -34,6 +34,7 @@ _Value = TypeVar("_Value")
 
 _HUGE = 1e9  # beyond any image
 _UNKNOWN: Size = (1, 1)
+_NONE: tuple[None, _Entry] = (None, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Person:
 
     Attributes:
         place: of the annotation in the file.
+        image_place: of its entry of `images`; None where there is none.
         image_id: as the file has it.
         annotation_id: as the file has it.
         file_name: of the image, in one notation.
@@ -55,6 +57,7 @@ class Person:
     """
 
     place: int
+    image_place: int | None
     image_id: Any
     annotation_id: Any
     file_name: str | None
@@ -77,78 +80,67 @@ class PeopleFile:
     """An annotation file.
 
     Attributes:
+        name: its path in the folder of the data set.
         path: of the file.
         images: the folder of its images.
         schema: which K keypoints people have.
         people: in the order of the file.
-        content: the JSON object.
         people_per_image: by place in `people`: how many are annotated in the image.
     """
 
+    name: str
     path: Path
     images: Path
     schema: KeypointSchema
     people: list[Person]
-    content: _Entry
-    people_per_image: list[int] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Of the file."""
-        return self.path.name
+    people_per_image: list[int]
 
 
-def find_files(root: Path, splits: Sequence[str] = ()) -> list[Path]:
+def find_files(root: Path, splits: Sequence[str] = ()) -> list[DataFile]:
     """The annotation files of a folder.
 
     Args:
-        root: a folder with `RefHuman_<split>.json`, or such a file.
-        splits: "train", "val" and the like; all that there are without any.
+        root: a folder, or an annotation file.
+        splits: "train", "val" and the like, or names of files; all that there are without any.
 
     Raises:
-        AnnotationError: there is none.
+        AnnotationError: there is none, or no such split.
     """
     if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise AnnotationError(f"{root} does not exist; give the folder of a data set.")
-    found = {split_name(path): path for path in sorted(root.glob("RefHuman_*.json*"))}
-    if not found:
-        raise AnnotationError(
-            f"{root} has no RefHuman_<split>.json; give the folder of a data set, or the file."
-        )
-    unknown = [split for split in splits if split not in found]
+        return [file for file in read_files(root.parent) if file.name == root.name]
+    found = {split_name(file.name): file for file in read_files(root)}
+    unknown = [split for split in splits if split_name(split) not in found]
     if unknown:
         raise AnnotationError(
             f"{root} has no split '{unknown[0]}'; choose from {', '.join(found)}."
         )
-    return [found[split] for split in (splits or found)]
+    chosen = dict.fromkeys(map(split_name, splits or found))
+    return [found[split] for split in chosen]
 
 
-def split_name(path: Path) -> str:
-    """The split of `RefHuman_<split>.json`."""
-    return path.name.partition(".json")[0].removeprefix("RefHuman_")
+def split_name(name: str) -> str:
+    """The split of `RefHuman_<split>.json`; the name of another file without its ending."""
+    return name.removesuffix(".gz").removesuffix(".json").removeprefix("RefHuman_")
 
 
-def read_people(path: Path, images: Path) -> PeopleFile:
-    """Read an annotation file in RefHuman's or COCO's form, and leave nobody out.
+def read_people(root: Path, file: DataFile) -> PeopleFile:
+    """The people of a file in RefHuman's or COCO's form; nobody is left out.
 
-    Crowds are no people and are left out.
+    Crowds are no people.
 
     Args:
-        path: of the file.
-        images: the folder of its images.
+        root: the folder of the data set.
+        file: of its annotations.
 
     Raises:
-        AnnotationError: it is no such file.
+        AnnotationError: the file cannot be read.
     """
-    content = read_json(path)
-    for name in ("images", "annotations"):
-        if not isinstance(content, dict) or not isinstance(content.get(name), list):
-            raise AnnotationError(f"{path} has no list '{name}'; use an annotation file.")
-    schema, order = _keypoints(content, str(path))
-    people = list(_people(content, schema, order))
-    return PeopleFile(path, images, schema, people, content, count_people(people))
+    if file.content is None:
+        raise AnnotationError(*(finding.note for finding in file.findings))
+    path = root / file.name
+    schema, order = _keypoints(file.content, str(path))
+    people = list(_people(file.content, schema, order))
+    return PeopleFile(file.name, path, file.images, schema, people, count_people(people))
 
 
 def count_people(people: Sequence[Person]) -> list[int]:
@@ -195,19 +187,24 @@ def _keypoints(content: _Entry, file: str) -> tuple[KeypointSchema, Sequence[int
 
 
 def _people(content: _Entry, schema: KeypointSchema, order: Sequence[int]) -> Iterator[Person]:
-    images: dict[int, _Entry] = {}
-    for entry in content["images"]:
+    images: dict[int, tuple[int, _Entry]] = {}
+    for number, entry in enumerate(content["images"]):
         if isinstance(entry, dict) and is_id(entry.get("id")):
-            images.setdefault(entry["id"], entry)
+            images.setdefault(entry["id"], (number, entry))
     for place, annotation in enumerate(content["annotations"]):
         if isinstance(annotation, dict) and annotation.get("iscrowd") != 1:
             image_id: Any = annotation.get("image_id")
-            image = images.get(image_id, {}) if is_id(image_id) else {}
-            yield _person(place, image, annotation, schema, order)
+            image_place, image = images.get(image_id, _NONE) if is_id(image_id) else _NONE
+            yield _person(place, image_place, image, annotation, schema, order)
 
 
 def _person(
-    place: int, image: _Entry, annotation: _Entry, schema: KeypointSchema, order: Sequence[int]
+    place: int,
+    image_place: int | None,
+    image: _Entry,
+    annotation: _Entry,
+    schema: KeypointSchema,
+    order: Sequence[int],
 ) -> Person:
     size = _or_none(lambda: parse_size(image))
     mask = size and _or_none(lambda: parse_segmentation(annotation, size))
@@ -216,6 +213,7 @@ def _person(
     captions = [image.get("caption"), *_listed(image.get("captions"))]
     return Person(
         place=place,
+        image_place=image_place,
         image_id=annotation.get("image_id"),
         annotation_id=annotation.get("id"),
         file_name=_or_none(lambda: parse_file_name(image)),

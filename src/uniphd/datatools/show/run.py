@@ -17,8 +17,6 @@ from uniphd.datatools.show.predictions import Predictions, judge_predictions, re
 from uniphd.datatools.show.problems import find_problems
 from uniphd.errors import AnnotationError
 
-IMAGES = "images"
-
 
 @dataclass(frozen=True)
 class Written:
@@ -57,22 +55,25 @@ def show_folder(
             the file that was evaluated is shown, then.
         limit: how many people to show at most, see `select_people`.
         side: pixels of the longer side of the copies of images.
-        image_folder: of the images; None is `images` beside the annotation files.
+        image_folder: of the images; None is where most of them are found.
         workers: threads.
 
     Raises:
         AnnotationError: there are no annotations or results, or they do not belong together.
         StorageError: the page cannot be written.
     """
-    paths = find_files(root, splits)
-    files = [read_people(path, image_folder or path.parent / IMAGES) for path in paths]
     predictions = read_predictions(results) if results else None
+    found = find_files(root, splits)
+    for each in found:
+        each.images = image_folder or each.images
+    folder = root.parent if root.is_file() else root
+    pairs = [(each, read_people(folder, each)) for each in found]
     if predictions:
-        files = [_evaluated_file(files, predictions)]
+        evaluated = _evaluated_file([file for _, file in pairs], predictions)
+        pairs = [pair for pair in pairs if pair[1] is evaluated]
     people: list[ShownPerson] = []
     notes: list[str] = []
-    for file in files:
-        problems = find_problems(file)
+    for (_, file), problems in zip(pairs, find_problems(pairs, workers), strict=True):
         notes += problems.whole
         predicted = _predicted(file, predictions) if predictions else {}
         people += [
@@ -89,7 +90,7 @@ def show_folder(
     if len(shown) < len(people):
         notes.append(_selection_note(shown, people))
     model = PageModel(shown, predictions.kinds if predictions else (), side)
-    folders = {file.name: file.images for file in files}
+    folders = {file.name: file.images for _, file in pairs}
     size = write_page(out, model, _title(root, results), notes, folders, workers)
     return Written(len(shown), len(people), len(model), size)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from uniphd.cli.data_commands import check, from_coco, show, synth
+from uniphd.cli.data_commands import check, from_coco, prompts, show, synth
 from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 
-_COMMANDS = (synth, from_coco, check, show)
+_COMMANDS = (synth, from_coco, check, show, prompts)
 
 
 @exit_at_interrupt("uniphd-data")

@@ -1,4 +1,4 @@
-"""`uniphd-eval`: the RefHuman protocol on a checkpoint, one table and one report."""
+"""`uniphd-eval`: an evaluation protocol on a checkpoint, one table and one report."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ from uniphd.data.loaders import ReferringDataModule
 from uniphd.errors import printable
 from uniphd.inference.quantize import quantize_linear_layers
 from uniphd.interrupt import exit_at_interrupt
-from uniphd.metrics.coco import CocoResult
-from uniphd.metrics.report import metrics_table, write_report
 from uniphd.models.build import build_tokenizer
 from uniphd.models.text_encoder import check_texts
 from uniphd.ops.backend import resolve_backend
@@ -41,34 +39,32 @@ from uniphd.refusals import escape_log_records, exit_on_user_error, refused
 from uniphd.training.first_batch import explain_refusals
 from uniphd.training.module import RefHumanModule
 from uniphd.training.processes import explain_lost_processes
+from uniphd.training.protocols.base import EvaluationProtocol, Metrics
 
 
-def evaluate(config: DictConfig) -> dict[str, dict[str, float]]:
+def evaluate(config: DictConfig) -> Metrics:
     """Evaluate one checkpoint.
 
     Args:
         config: composed from `configs/eval.yaml`.
 
     Returns:
-        Metrics by prompt kind and name.
+        Metrics by column (for RefHuman's protocol, the kind of prompt) and name.
     """
     with refused("The evaluation cannot be prepared"):
-        trainer, module, data = _prepare(config)
+        trainer, module, data, protocol = _prepare(config)
+    folder = Path(config.paths.output_dir)
     with explain_refusals(module), explain_lost_processes():
-        trainer.validate(module, datamodule=data, verbose=False)
-        coco: dict[str, dict[str, list[CocoResult]]] = {}
-        for kind, evaluator in module.evaluators.items():
-            with evaluator.sync_context():
-                coco[kind] = evaluator.coco_results()
+        metrics = protocol.evaluate(trainer, module, data, folder)
     if trainer.is_global_zero:
-        folder = Path(config.paths.output_dir)
-        write_report(folder, module.results, coco)
-        rich_print(metrics_table(module.results))
+        rich_print(protocol.table(metrics))
         print(printable(f"Report: {folder}"))
-    return module.results
+    return metrics
 
 
-def _prepare(config: DictConfig) -> tuple[Trainer, RefHumanModule, ReferringDataModule]:
+def _prepare(
+    config: DictConfig,
+) -> tuple[Trainer, RefHumanModule, ReferringDataModule, EvaluationProtocol]:
     """Build everything that an evaluation needs."""
     require_values(config)
     refuse_quantized_gpu(config)
@@ -87,6 +83,8 @@ def _prepare(config: DictConfig) -> tuple[Trainer, RefHumanModule, ReferringData
     data: ReferringDataModule = build(config.data, tokenize=tokenize)
     if load_tokenizer(tokenize, data.val_prompts):
         check_texts(model.prompt_encoder.text_encoder, tokenize)
+    protocol: EvaluationProtocol = build(config.protocol)
+    protocol.prepare(data)
     if config.int8:
         model = quantize_linear_layers(model)
     module: RefHumanModule = build(
@@ -95,7 +93,7 @@ def _prepare(config: DictConfig) -> tuple[Trainer, RefHumanModule, ReferringData
     trainer: Trainer = build(config.trainer, callbacks=build_callbacks(config), logger=False)
     require_processes(trainer.num_devices * trainer.num_nodes)
     resolve_backend(trainer.strategy.root_device.type, required=False)
-    return trainer, module, data
+    return trainer, module, data, protocol
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="eval")

@@ -194,6 +194,13 @@ class ReferringDataModule(lightning.LightningDataModule, ABC):
         """The kinds of prompt of the validation that are made of annotated scribbles."""
         return tuple(kind for prompt in self._fixed_prompts for kind in prompt.scribble_kinds)
 
+    def require_referred(self) -> None:
+        """Refuse to be validated, where a sample is not one referred person.
+
+        Raises:
+            ConfigError: another protocol is for this data.
+        """
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of `uniphd.structures.Batch`, shuffled anew in every epoch."""
         dataset = RefHumanDataset(

@@ -61,9 +61,28 @@ def detect(model: UniPHD, batch: Batch, count: int) -> list[Instances]:
     """
     with torch.inference_mode():
         predictions = model(*batch.inputs)
-        best = top_k(predictions.final.logits, count)
-        masks = mask_logits(model, predictions, best)
-        return to_instances(predictions.final, best, masks, batch.sizes, batch.original_sizes)
+        return detections_of(model, predictions, count, batch.sizes, batch.original_sizes)
+
+
+def detections_of(
+    model: UniPHD,
+    predictions: Predictions,
+    count: int,
+    sizes: Sequence[Size],
+    original_sizes: Sequence[Size],
+) -> list[Instances]:
+    """The `count` best detections of what the network predicted.
+
+    Args:
+        model: whose mask head is asked for their masks.
+        predictions: for B prompts.
+        count: detections per prompt.
+        sizes: B times the (h, w) of the prompt's image inside the canvas.
+        original_sizes: B times its (h, w) in its file.
+    """
+    best = top_k(predictions.final.logits, count)
+    masks = mask_logits(model, predictions, best)
+    return to_instances(predictions.final, best, masks, sizes, original_sizes)
 
 
 def mask_logits(model: UniPHD, predictions: Predictions, best: TopK) -> Tensor:

@@ -18,9 +18,7 @@ from uniphd.structures import PERSON
 CocoResult: TypeAlias = dict[str, Any]
 """One entry of a COCO results file."""
 
-# Where each metric stands in COCOeval's summary of a task. Of boxes and masks only the range of all
-# areas is read.
-_METRICS: dict[str, dict[str, int]] = {
+METRICS_OF_TASKS: dict[str, dict[str, int]] = {
     "keypoints": {
         "pose_AP": 0,
         "pose_AP50": 1,
@@ -32,6 +30,8 @@ _METRICS: dict[str, dict[str, int]] = {
     "segm": {"mask_AP": 0},
     "bbox": {"box_AP": 0},
 }
+"""Where each metric stands in COCOeval's summary of a task; of boxes and masks, of all areas."""
+
 _ALL_AREAS = ([[0, 1e10]], ["all"])
 
 
@@ -44,19 +44,37 @@ def average_precision(
         people: what is annotated; every image id takes part, with or without results.
         results: entries of a COCO results file per task ("keypoints", "segm", "bbox").
     """
+    annotated = _annotated(people)
+    return evaluate_results(annotated, results, people[0].schema.sigmas if people else ())
+
+
+def evaluate_results(
+    annotated: COCO, results: Mapping[str, Sequence[CocoResult]], sigmas: Sequence[float]
+) -> dict[str, float]:
+    """The same of any ground truth.
+
+    Args:
+        annotated: see `ground_truth`.
+        results: entries of a COCO results file per task ("keypoints", "segm", "bbox");
+            pycocotools adds fields to them.
+        sigmas: of the keypoints.
+    """
     metrics: dict[str, float] = {}
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports by printing
-        annotated = _annotated(people)
-        sigmas = people[0].schema.sigmas if people else ()
-        for task, positions in _METRICS.items():
-            stats = None
-            if task in results:
+    for task, positions in METRICS_OF_TASKS.items():
+        stats = None
+        if task in results:
+            with _quietly():
                 stats = _evaluate(annotated, list(results[task]), task, sigmas)
-            for name, position in positions.items():
-                # COCOeval says -1 where no annotation counts, for instance no medium person.
-                known = stats is not None and stats[position] >= 0
-                metrics[name] = float(stats[position]) if stats is not None and known else math.nan
+        for name, position in positions.items():
+            # COCOeval says -1 where no annotation counts, for instance no medium person.
+            known = stats is not None and stats[position] >= 0
+            metrics[name] = float(stats[position]) if stats is not None and known else math.nan
     return metrics
+
+
+def _quietly() -> contextlib.redirect_stdout[io.StringIO]:
+    """Pycocotools reports by printing."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _evaluate(
@@ -92,22 +110,24 @@ def _annotated(people: Sequence[ReferredPerson]) -> COCO:
     images = [
         {"id": person.image_id, "height": person.height, "width": person.width} for person in people
     ]
-    return _index(images, annotations)
+    return ground_truth(images, annotations)
 
 
 def _detected(annotated: COCO, results: list[CocoResult]) -> COCO:
     """Results as pycocotools wants them; its `loadRes` fails on an empty list."""
     if not results:
-        return _index(annotated.dataset["images"], [])
+        return ground_truth(annotated.dataset["images"], [])
     return annotated.loadRes(results)
 
 
-def _index(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:
+def ground_truth(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:
+    """Images and annotations of people as pycocotools takes them."""
     coco = COCO()
     coco.dataset = {
         "images": images,
         "annotations": annotations,
         "categories": [{"id": PERSON, "name": "person"}],
     }
-    coco.createIndex()
+    with _quietly():
+        coco.createIndex()
     return coco

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pycocotools import mask as coco_mask
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torchmetrics import Metric
 
 from uniphd.data.annotations import ReferredPerson
-from uniphd.data.masks import encode_mask
 from uniphd.errors import AnnotationError
 from uniphd.inference.detect import to_cpu
 from uniphd.metrics.coco import CocoResult, average_precision
 from uniphd.metrics.mask_iou import Overlap, mask_overlap, summarize_overlaps
 from uniphd.metrics.pckh import pckh_counts
 from uniphd.metrics.referring import mask_referring, pose_referring
-from uniphd.structures import PERSON, Instances
+from uniphd.metrics.stored import StoredDetections, store_detections
+from uniphd.structures import Instances
 
 METRICS: Mapping[str, str] = {
     "pose_AP": "COCO's average precision of poses, by OKS",
@@ -57,26 +55,6 @@ METRICS: Mapping[str, str] = {
 }
 """Every metric in its order, and what it measures; all are fractions."""
 
-MAX_DETECTIONS = 20
-"""Detections per image id that AP looks at (COCO's limit for keypoints)."""
-
-
-@dataclass(frozen=True)
-class _Result:
-    """Detections for one image id, best first, small enough to send to the other processes.
-
-    Attributes:
-        scores: (T,).
-        boxes: (T, 4) left, top, width, height.
-        keypoints: (T, K, 3) x, y and the probability of being visible.
-        masks: run lengths per detection, or None without masks.
-    """
-
-    scores: npt.NDArray[np.float64]
-    boxes: npt.NDArray[np.float64]
-    keypoints: npt.NDArray[np.float64]
-    masks: tuple[str, ...] | None
-
 
 class RefHumanEvaluator(Metric):
     """Collects detections and computes all `METRICS`.
@@ -93,7 +71,7 @@ class RefHumanEvaluator(Metric):
     """
 
     full_state_update = False
-    results: list[tuple[int, _Result]]
+    results: list[tuple[int, StoredDetections]]
 
     def __init__(
         self,
@@ -123,7 +101,7 @@ class RefHumanEvaluator(Metric):
         """
         for image_id, instances in zip(image_ids, to_cpu(detections), strict=True):
             self._refuse_foreign(image_id, instances)
-            self.results.append((image_id, _to_result(instances)))
+            self.results.append((image_id, store_detections(instances)))
 
     def compute(self) -> dict[str, float]:
         """All metrics as fractions, NaN where undefined; a collective among processes.
@@ -154,16 +132,10 @@ class RefHumanEvaluator(Metric):
         tasks = ("keypoints", "segm", "bbox") if self._has_masks else ("keypoints", "bbox")
         entries: dict[str, list[CocoResult]] = {task: [] for task in tasks}
         for image_id, result in sorted(dict(self.results).items()):
-            for i, score in enumerate(result.scores.tolist()):
-                entry = {"image_id": image_id, "category_id": PERSON, "score": score}
-                # COCO ignores the third number of a keypoint in results; we give the probability.
-                keypoints = result.keypoints[i].flatten().tolist()
-                entries["keypoints"].append({**entry, "keypoints": keypoints})
-                entries["bbox"].append({**entry, "bbox": result.boxes[i].tolist()})
-                if result.masks is not None:
-                    size = list(self._annotations[image_id].size)
-                    mask = {"size": size, "counts": result.masks[i]}
-                    entries["segm"].append({**entry, "segmentation": mask})
+            size = self._annotations[image_id].size
+            for task, listed in entries.items():
+                places = range(len(result))
+                listed += [result.coco_result(task, place, image_id, size) for place in places]
         return entries
 
     @property
@@ -185,7 +157,7 @@ class RefHumanEvaluator(Metric):
             )
 
     def _referring(
-        self, people: Sequence[ReferredPerson], results: Mapping[int, _Result]
+        self, people: Sequence[ReferredPerson], results: Mapping[int, StoredDetections]
     ) -> dict[str, float]:
         found = {image_id: result for image_id, result in results.items() if len(result.scores)}
         masks = {image_id: result.masks[0] for image_id, result in found.items() if result.masks}
@@ -202,7 +174,8 @@ class RefHumanEvaluator(Metric):
         self, dist_sync_fn: Callable[..., Any] | None = None, process_group: Any = None
     ) -> None:
         """Gather the results of all processes as pickled objects: run lengths are no tensors."""
-        shares: list[list[tuple[int, _Result]]] = [[]] * distributed.get_world_size(process_group)
+        processes = distributed.get_world_size(process_group)
+        shares: list[list[tuple[int, StoredDetections]]] = [[]] * processes
         distributed.all_gather_object(shares, self.results, process_group)
         self.results = [result for share in shares for result in share]
 
@@ -211,7 +184,7 @@ class RefHumanEvaluator(Metric):
         return super()._apply(fn, exclude_state=("results",))
 
 
-def _pckh(person: ReferredPerson, results: Mapping[int, _Result]) -> tuple[int, int]:
+def _pckh(person: ReferredPerson, results: Mapping[int, StoredDetections]) -> tuple[int, int]:
     result = results.get(person.image_id)
     missed = np.full((len(person.keypoints), 2), np.nan)
     found = result is not None and len(result.scores) > 0
@@ -219,32 +192,9 @@ def _pckh(person: ReferredPerson, results: Mapping[int, _Result]) -> tuple[int, 
     return pckh_counts(best, person.keypoints, person.schema.head)
 
 
-def _overlap(person: ReferredPerson, results: Mapping[int, _Result]) -> Overlap:
+def _overlap(person: ReferredPerson, results: Mapping[int, StoredDetections]) -> Overlap:
     result = results.get(person.image_id)
     if result is None or not result.masks:
         return Overlap(intersection=0, union=max(1, int(coco_mask.area(person.segmentation))))
     best = {"size": list(person.size), "counts": result.masks[0]}
     return mask_overlap(best, person.segmentation)
-
-
-def _to_result(instances: Instances) -> _Result:
-    order = instances.scores.argsort(descending=True, stable=True)[:MAX_DETECTIONS]
-    corners = _to_numpy(instances.boxes[order])
-    points = _to_numpy(instances.keypoints[order])
-    visibility = _to_numpy(instances.visibility[order])
-    return _Result(
-        scores=_to_numpy(instances.scores[order]),
-        boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
-        keypoints=np.concatenate([points, visibility[..., None]], axis=2),
-        masks=None if instances.masks is None else _encode(instances.masks, order),
-    )
-
-
-def _to_numpy(values: Tensor) -> npt.NDArray[np.float64]:
-    array: npt.NDArray[np.float64] = values.detach().double().numpy()
-    return array
-
-
-def _encode(masks: Tensor, order: Tensor) -> tuple[str, ...]:
-    """COCO run lengths of the chosen ones of masks (T, h, w), one by one for large images."""
-    return tuple(encode_mask(masks[i].numpy()) for i in order.tolist())

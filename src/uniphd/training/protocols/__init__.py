@@ -1,0 +1,1 @@
+"""What `uniphd-eval` measures: a class per protocol, chosen by the group `protocol`."""

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_it_says_when_others_can_reach_it() -> None:
         port = line.split()[1].rpartition(":")[2]
         with urlopen(f"http://127.0.0.1:{port}/model", timeout=_SECONDS) as answer:
             assert json.load(answer)["name"] == "synthetic_cpu"
+        assert line.split()[1] == f"http://{socket.gethostname()}:{port}"
+        own, other = (
+            Request(f"http://127.0.0.1:{port}/health", headers={"Host": f"{name}:{port}"})
+            for name in (socket.gethostname(), "evil.example")
+        )
+        with urlopen(own, timeout=_SECONDS) as answer:
+            assert answer.status == 200
+        with pytest.raises(HTTPError, match="403") as refused:
+            urlopen(other, timeout=_SECONDS)
+        refused.value.close()
         process.terminate()
         _, errors = process.communicate(timeout=_SECONDS)
     assert f"everybody who reaches this machine at port {port} can use the service" in errors

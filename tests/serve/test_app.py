@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,21 @@ def test_the_answers_are_the_predictors(
     expected = predictor.predict(scene_file, prompts=prompts, top_k=2)
     for result, instance in zip(answer["results"], expected, strict=True):
         assert result["candidates"] == [one.to_coco() for one in instance.candidates]
+
+
+def test_photographs_get_the_predictors_answers(predictor: Predictor, refhuman_mini: Path) -> None:
+    service = Service(predictor, Limits())
+    with TestClient(create_app(service, "a network"), URL) as client:
+        for path in sorted((refhuman_mini / "images").glob("*.jpg"))[:3]:
+            about = send(client, path.read_bytes())
+            assert about["shown_alike"]
+            middle = [about["width"] // 2, about["height"] // 2]
+            prompts = [{"kind": "text", "text": "the man"}, {"kind": "point", "point": middle}]
+            request = {"image_id": about["image_id"], "prompts": prompts}
+            answer = client.post("/predict", json=request).json()
+            expected = predictor.predict(path, prompts=prompts)
+            found = [result["candidates"] for result in answer["results"]]
+            assert found == [[one.to_coco()] for one in expected]
 
 
 def test_an_image_is_sent_once_and_asked_by_its_id(client: TestClient, scene_file: bytes) -> None:

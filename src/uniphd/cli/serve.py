@@ -71,7 +71,7 @@ def _server(predictor: Predictor, limits: Limits, options: argparse.Namespace) -
         Service(predictor, limits),
         model=options.model if options.model == _SYNTHETIC else Path(options.model).name,
         note=_NOTE if options.model == _SYNTHETIC else "",
-        hosts=(options.host, *options.allow_host),
+        hosts=(options.host, socket.gethostname(), *options.allow_host),
     )
     return uvicorn.Server(
         uvicorn.Config(
@@ -154,8 +154,8 @@ def _parse() -> argparse.Namespace:
     add("--port", type=int, default=8000, help="0 for any that is free (default: %(default)s)")
     add(
         "--allow-host", action="append", default=[], metavar="NAME",
-        help="a name by which clients call this machine, beside its addresses and localhost; may "
-        "be repeated",
+        help="a name by which clients call this machine, beside its own, its addresses and "
+        "localhost; may be repeated",
     )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     add("--precision", help="bf16 or fp16 for mixed precision (default: 32-bit numbers)")

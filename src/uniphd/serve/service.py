@@ -95,8 +95,8 @@ class Service:
             prompts = read_prompts(request.prompts, width, height, self.limits)
             start = perf_counter()
             instances = encoded.predict(prompts=prompts, top_k=request.top_k)
-            seconds = perf_counter() - start
             results = [_result(instance) for instance in instances]
+            seconds = perf_counter() - start
         return {
             **_describe(image_id, encoded),
             "seconds": {"encode": encoding, "predict": seconds},

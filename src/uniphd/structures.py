@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from uniphd.plain_values import PERSON as PERSON
+from uniphd.plain_values import Size as Size
+
 if TYPE_CHECKING:
     from uniphd.prompts import PromptBatch, TextBlock
-
-Size: TypeAlias = tuple[int, int]
-"""(height, width) in pixels."""
-
-PERSON = 1
-"""The category of a person in annotations and results, and its index among the class logits."""
 
 
 @dataclass(frozen=True)

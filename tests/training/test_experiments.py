@@ -24,6 +24,8 @@ MASK_MONITOR = "monitor=val/mean/mask_AP"
 ROWS: dict[str, tuple[str, ...]] = {
     "swinb_refhuman": ("backbone=swin_b",),
     "swinl_refhuman": ("backbone=swin_l",),
+    "swint_coco": ("prompt=spatial",),
+    "swint_refcoco": ("data.val_file=RefCOCO_val.json",),
     "swint_refhuman_10_groups": ("sizes.num_queries=10",),
     "swint_refhuman_384_channels": ("sizes.hidden_dim=384",),
     "swint_refhuman_5_groups": ("sizes.num_queries=5",),
@@ -155,6 +157,7 @@ def reduced(experiment: str, output: Path, refhuman: Path) -> DictConfig:
     else:
         config.data.root = str(refhuman)
         config.data.train_file = "RefHuman_train.json"
+        config.data.val_file = "RefHuman_val.json"
         config.data.persistent_workers = False
     steps = 1
     if config.loss.warmup is not None:

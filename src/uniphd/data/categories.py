@@ -10,7 +10,7 @@ from typing import Any
 from uniphd.data.validation import FieldError, is_id, shown
 from uniphd.errors import AnnotationError
 from uniphd.keypoints import SCHEMAS, KeypointSchema
-from uniphd.structures import PERSON
+from uniphd.plain_values import PERSON
 
 _PERSON_NAME = "person"
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from uniphd.structures import Size
+from uniphd.plain_values import Size
 
 Mask: TypeAlias = npt.NDArray[np.uint8]
 """(h, w), 1 on the person and 0 elsewhere, column-major as pycocotools has it."""

@@ -18,7 +18,7 @@ from uniphd.data.masks import (
     run_lengths,
 )
 from uniphd.keypoints import KeypointSchema
-from uniphd.structures import Size
+from uniphd.plain_values import Size
 
 NUM_SCRIBBLES, SCRIBBLE_POINTS = 5, 12
 """RefHuman: five scribbles of twelve points per person."""

@@ -41,7 +41,10 @@ class DataFile:
         """Whether it has COCO's form: no image has a caption."""
         assert self.content is not None
         entries = [entry for entry in self.content["images"] if isinstance(entry, dict)]
-        return bool(entries) and not any("caption" in entry for entry in entries)
+        # People without text have an empty list `captions`.
+        return bool(entries) and not any(
+            {"caption", "captions"} & entry.keys() for entry in entries
+        )
 
     @property
     def split(self) -> str:

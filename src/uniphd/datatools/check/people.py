@@ -201,8 +201,8 @@ def _of_image(group: Sequence[Record], file: str) -> Iterator[Finding]:
                 note=f"is the person of image id {first.pair.image['id']}",
                 other_place=first.pair.annotation_place,
             )
-    for people_of in captions.values():
-        if len(people_of) > 1 and group[0].caption is not None:
+    for text, people_of in captions.items():
+        if text and len(people_of) > 1:
             for record in (record for rows in people_of.values() for record in rows):
                 yield record.pair.finding(
                     "caption of several people",

@@ -22,7 +22,7 @@ from uniphd.data.validation import (
 )
 from uniphd.datatools.from_coco.people import ImageRow
 from uniphd.keypoints import KeypointSchema
-from uniphd.structures import PERSON
+from uniphd.plain_values import PERSON
 
 IDS_PER_PERSON = 1000
 """Ids that a person has where every caption has an entry of its own."""

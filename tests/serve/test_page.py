@@ -193,6 +193,12 @@ def test_candidates_can_be_chosen(page: Page, image: Path) -> None:
     (card,) = page.answered(1)
     assert f"score {candidates[2]['score']:.2f}" in card.text
     assert (overlay(page) != before).any()
+    chosen = f"Person 1, candidate 3, score {candidates[2]['score']:.2f}"
+    assert page.browser.switch_to.active_element.accessible_name == chosen
+    page.browser.execute_script("document.getElementById('ask').requestSubmit()")  # no words
+    page.until(lambda: "in a few words" in page["alert"].text)
+    page.drag([page.at(60, 90, SIZE)])
+    page.answered(2)
 
 
 def test_everything_works_with_keys(page: Page, image: Path) -> None:
@@ -242,7 +248,7 @@ def test_everything_is_reached_with_tab_and_has_a_name(page: Page, image: Path) 
         *("Another image", "Point P", "or by words T", "Find", "Masks", "Skeletons", "Prompts"),
         "scene.png, 200 by 150 pixels",
         "Remove person 1",
-        *[name for name in names if name.startswith("Candidate ")],
+        *[name for name in names if name.startswith("Person 1, candidate ")],
         *("Download PNG", "Download COCO JSON"),
     ]
 

@@ -295,6 +295,13 @@ def leak(by_name: bool) -> Plant:
     return change
 
 
+def link_out(folder: Folder) -> None:
+    """Move an image out of the folder and link it there."""
+    path, target = folder.path(2), folder.root.parent / "elsewhere.png"
+    path.rename(target)
+    path.symlink_to(target)
+
+
 def under_two_names(folder: Folder) -> None:
     """Name one person's image by a copy of it."""
     path = folder.path(2)

@@ -179,6 +179,7 @@ MENDED: list[tuple[str, p.Plant]] = [
     ("file name in another letter case", p.rename_file(str.upper)),
     ("image in another folder", p.rename_file(lambda n: f"deep/{n}")),
     ("unsafe path", p.set_name(lambda n: f"../../media/{n}")),
+    ("link out of the folder", p.link_out),
     ("missing height", p.without("images", "height")),
     ("missing width", p.without("images", "width")),
     ("wrong size", p.image(width=-3)),
@@ -389,6 +390,25 @@ def test_encodings_that_training_reads_are_no_problem(
     (root / p.TRAIN).unlink()
     (root / f"{p.TRAIN}{suffix}").write_bytes(gzip.compress(data) if suffix else data)
     assert found(root, capsys) == {}
+
+
+def test_links_may_lead_into_named_folders(clean: Path, tmp_path: Path) -> None:
+    p.plant(clean, tmp_path / "root", p.link_out)
+    assert check(tmp_path / "root") == 1
+    assert check(tmp_path / "root", "--linked-folder", str(tmp_path)) == 0
+
+
+def test_people_without_text_are_no_problem(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `uniphd-data from-coco` writes them: they serve spatial prompts."""
+
+    def silence(entry: p.Content, person: p.Content) -> None:
+        del entry["caption"]
+        entry["captions"] = []
+
+    p.plant(clean, tmp_path / "root", p.everybody(silence))
+    assert found(tmp_path / "root", capsys) == {}
 
 
 def test_a_folder_is_not_written_to(clean: Path, tmp_path: Path) -> None:

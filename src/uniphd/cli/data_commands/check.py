@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from uniphd.cli.data_commands import Commands
-from uniphd.data.paths import at_home
+from uniphd.data.paths import at_home, existing_folders
 from uniphd.datatools.check.fixing import mend_folder
 from uniphd.datatools.check.report import as_json, change_lines, problem_lines
 from uniphd.datatools.check.run import FolderCheck, check_folder
@@ -44,6 +44,14 @@ def add_parser(commands: Commands) -> None:
         "stays as it is",
     )
     command.add_argument(
+        "--linked-folder",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="links of the image folder may lead there, as with data.linked_folders; may be given "
+        "several times",
+    )
+    command.add_argument(
         "--workers", type=_positive, metavar="K", help="processes (default: one per core)"
     )
 
@@ -53,7 +61,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.fix is not None:
         require_new(root, at_home(options.fix))
     try:
-        checked = check_folder(root, options.workers or os.cpu_count() or 1)
+        linked = existing_folders(options.linked_folder)
+        checked = check_folder(root, options.workers or os.cpu_count() or 1, linked)
     except AnnotationError as error:
         print(f"uniphd-data: {error}", file=sys.stderr)
         sys.exit(_UNREADABLE)

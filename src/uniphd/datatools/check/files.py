@@ -38,7 +38,7 @@ class DataFile:
 
     @property
     def is_coco_form(self) -> bool:
-        """Whether it has COCO's form: no image has a caption."""
+        """Whether it has COCO's form: no image has a caption, or says that it has none."""
         assert self.content is not None
         entries = [entry for entry in self.content["images"] if isinstance(entry, dict)]
         # People without text have an empty list `captions`.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
@@ -49,7 +49,7 @@ class _Folder:
     """An image folder, and what there is in it under other names."""
 
     path: Path
-    _found: dict[str, str] = field(default_factory=dict)
+    linked: Sequence[Path] = ()
 
     @cached_property
     def _names(self) -> list[str]:
@@ -88,7 +88,10 @@ class _Folder:
 
 
 def look_at_images(
-    keys: Iterable[ImageKey], workers: int, advance: Callable[[], None]
+    keys: Iterable[ImageKey],
+    workers: int,
+    advance: Callable[[], None],
+    linked_folders: Sequence[Path] = (),
 ) -> dict[ImageKey, ImageFile]:
     """Find and decode images, each once.
 
@@ -96,9 +99,10 @@ def look_at_images(
         keys: image folders and names.
         workers: threads.
         advance: called after each image.
+        linked_folders: folders elsewhere into which links may lead.
     """
     wanted = list(dict.fromkeys(keys))
-    folders = {folder: _Folder(folder) for folder, _ in wanted}
+    folders = {folder: _Folder(folder, linked_folders) for folder, _ in wanted}
 
     def look(key: ImageKey) -> ImageFile:
         found = _look(folders[key[0]], key[1])
@@ -144,12 +148,16 @@ def _look(folder: _Folder, name: str) -> ImageFile:
     if kind == "missing image":
         return ImageFile(name, kind, f"{folder.path} has no such file")
     try:
-        path = image_path(folder.path, name)
+        path = folder.path / name
         facts = inspect_image(path)
         digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except (ImageError, OSError) as error:
         return ImageFile(name, "unreadable image", str(error))
     note = f"is {name} in the folder" if kind else ""
+    try:
+        image_path(folder.path, name, folder.linked)
+    except ImageError as error:
+        kind, note = kind or "link out of the folder", note or str(error)
     return ImageFile(name, kind, note, facts, digest)
 
 

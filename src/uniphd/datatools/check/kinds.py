@@ -165,6 +165,13 @@ _IMAGES = (
         "the name in the folder",
         entries.correct_name,
     ),
+    Kind(
+        "link out of the folder",
+        "a link leads out of the image folder, and of those that `--linked-folder` names",
+        REFUSED,
+        "the image is copied",
+        entries.copy_linked,
+    ),
     Kind("missing image", "there is no such file", REFUSED),
     Kind("unreadable image", "the file is cut off, damaged, or no image", REFUSED),
     Kind("missing height", "`height` is missing", REFUSED, "the image's", entries.size_from_image),

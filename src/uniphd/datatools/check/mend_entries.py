@@ -194,6 +194,14 @@ def correct_name(mending: Mending, finding: Finding) -> bool:
     return mending.set(finding, "images", file_name=image.name)
 
 
+def copy_linked(mending: Mending, finding: Finding) -> bool:
+    """Images are copied, whatever links lead to them."""
+    image = mending.image(str(PurePosixPath(finding.value)))
+    mending.images[mending.file.images, image.name] = _in_place(image)
+    mending.note(finding, "image", "a link", "a copy")
+    return True
+
+
 def use_first_name(mending: Mending, finding: Finding) -> bool:
     """Use the first of the names that have the same bytes."""
     digest = mending.image(finding.value).digest

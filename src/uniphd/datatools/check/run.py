@@ -85,12 +85,13 @@ class FolderCheck:
         return 2 if "unreadable file" in kinds else 1 if kinds else 0
 
 
-def check_folder(root: Path, workers: int) -> FolderCheck:
+def check_folder(root: Path, workers: int, linked_folders: Sequence[Path] = ()) -> FolderCheck:
     """Check the annotation files of a folder and their images.
 
     Args:
         root: the folder.
         workers: processes for annotations, and threads for images.
+        linked_folders: folders elsewhere into which links of the image folder may lead.
 
     Raises:
         AnnotationError: there is no such folder, or no annotation file in it.
@@ -99,7 +100,7 @@ def check_folder(root: Path, workers: int) -> FolderCheck:
     with _progress() as advance:
         keys = [key for file in files for key in image_keys(file)]
         total = len(set(keys))
-        images = look_at_images(keys, workers, lambda: advance("images", 1, total))
+        images = look_at_images(keys, workers, lambda: advance("images", 1, total), linked_folders)
         return FolderCheck(root, check_files(files, images, workers, advance), images)
 
 

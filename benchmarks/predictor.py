@@ -37,19 +37,22 @@ def main() -> None:
     """Measure and print one table each for time and memory."""
     options = _parse()
     torch.set_num_threads(options.threads)
-    predictor = _random_predictor(options.overrides)
+    predictor = _random_predictor(options.overrides, options.batch_size)
     height, width = 480, 640
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    times = Table("prompt", "whole call, s", "on an encoded image", "16 in one call, per prompt")
+    # The last three are shares of a whole call.
+    times = Table(
+        *("prompt", "whole call, s", "on an encoded image", "16 one by one, per prompt"),
+        "16 in one call, per prompt",
+    )
     kinds: dict[str, Callable[[int], Prompt]] = {
         "text": lambda i: TextPrompt(f"the person number {i} with a blue shirt on the left"),
         "point": lambda i: PointPrompt(torch.tensor([20.0 + 30 * i, height / 2])),
     }
     for name, make in kinds.items():
-        whole, further, many = _seconds(predictor, image, make, options.repeats)
-        times.add_row(
-            name, f"{whole:.2f}", f"{further / whole:.2f}", f"{many / PROMPTS / whole:.2f}"
-        )
+        whole, further, single, many = _seconds(predictor, image, make, options.repeats)
+        shares = (further, single / PROMPTS, many / PROMPTS)
+        times.add_row(name, f"{whole:.2f}", *(f"{share / whole:.2f}" for share in shares))
     Console().print(times)
     Console().print(_memory(options.frames))
 
@@ -60,12 +63,13 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=2, help="default: 2")
     parser.add_argument("--repeats", type=int, default=5, help="default: 5")
+    parser.add_argument("--batch-size", type=int, help="prompts at once (default: the predictor's)")
     parser.add_argument("--frames", type=int, default=500, help="of the stream (default: 500)")
     parser.add_argument("overrides", nargs="*", help="as for uniphd-train")
     return parser.parse_args()
 
 
-def _random_predictor(overrides: list[str]) -> Predictor:
+def _random_predictor(overrides: list[str], batch_size: int | None = None) -> Predictor:
     fill_resolvers()
     torch.manual_seed(0)
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -74,18 +78,19 @@ def _random_predictor(overrides: list[str]) -> Predictor:
     with tempfile.TemporaryDirectory() as folder:
         plain = type(model_config)(**portable_config(model_config, network))
         save_folder(Path(folder), plain, network.state_dict())
-        return Predictor(folder)
+        return Predictor(folder, batch_size=batch_size)
 
 
 def _seconds(
     predictor: Predictor, image: np.ndarray, make: Callable[[int], Prompt], repeats: int
-) -> tuple[float, float, float]:
-    """Medians of a whole call, a further prompt on an encoded image, and 16 prompts at once."""
+) -> tuple[float, ...]:
+    """Medians of a whole call, a further prompt on an encoded image, 16 of them, and 16 at once."""
     encoded = predictor.encode(image)
     prompts = [make(i) for i in range(PROMPTS)]
     calls: dict[str, Callable[[], object]] = {
         "whole": lambda: predictor.predict(image, prompts=prompts[:1]),
         "further": lambda: encoded.predict(prompts=prompts[:1]),
+        "single": lambda: [encoded.predict(prompts=[prompt]) for prompt in prompts],
         "many": lambda: encoded.predict(prompts=prompts),
     }
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -95,8 +100,7 @@ def _seconds(
             call()
             if turn > 0:
                 seconds[name].append(time.perf_counter() - started)
-    whole, further, many = (statistics.median(seconds[name]) for name in calls)
-    return whole, further, many
+    return tuple(statistics.median(seconds[name]) for name in calls)
 
 
 def _memory(frames: int) -> Table:

@@ -142,7 +142,8 @@ def _parse() -> argparse.Namespace:
     add("--demo", action="store_true", help="draw an image and ask a prompt of every kind about it")
     add(
         "--model", default=_SYNTHETIC,
-        help="model folder, checkpoint of uniphd-train, or packaged model (default: %(default)s)",
+        help="model folder, checkpoint of uniphd-train, hf://owner/name@revision, or packaged "
+        "model (default: %(default)s)",
     )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     add("--precision", help="bf16 or fp16 for mixed precision (default: 32-bit numbers)")

@@ -335,3 +335,16 @@ def test_a_compiled_predictor_answers_as_the_plain_one(
         )
         for first, second in pairs:
             assert largest_difference(first, second) < 2e-5
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(None, [7]), (1, [1] * 7), (300_000, [3, 3, 1])])
+def test_chunks_are_small_enough_for_their_tokens(
+    scene: AnnotatedScene, prompts: list[Prompt], limit: int | None, sizes: list[int]
+) -> None:
+    packaged = Predictor("synthetic_cpu", device="cpu")
+    encoded = packaged.encode(scene.image)
+    object.__setattr__(packaged._engine, "token_bytes", limit)
+    tokens = packaged._engine.compute_features(torch.zeros(3, 72, 96, dtype=torch.uint8)).tokens
+    assert 300_000 // tokens.nbytes == 3
+    chunks = list(encoded._chunks(7))
+    assert [len(prompts[:7][chunk]) for chunk in chunks] == sizes

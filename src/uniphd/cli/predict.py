@@ -147,7 +147,7 @@ def _parse() -> argparse.Namespace:
     )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     add("--precision", help="bf16 or fp16 for mixed precision (default: 32-bit numbers)")
-    add("--batch-size", type=int, help="prompts at once (default: 4 on the CPU, 16 on a GPU)")
+    add("--batch-size", type=int, help="prompts at once (default: what is fastest)")
     add("--every", type=int, default=1, metavar="N", help="of a video, every N-th frame")
     add("--top-k", type=int, default=1, help="candidates per prompt in the JSON")
     add(

@@ -159,7 +159,7 @@ def _parse() -> argparse.Namespace:
     )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     add("--precision", help="bf16 or fp16 for mixed precision (default: 32-bit numbers)")
-    add("--batch-size", type=int, help="prompts at once (default: 4 on the CPU, 16 on a GPU)")
+    add("--batch-size", type=int, help="prompts at once (default: what is fastest)")
     add("--max-upload", type=int, default=32, metavar="MIB", help="of an image (default: 32)")
     add("--max-megapixels", type=int, default=50, help="of an image (default: 50)")
     add("--cache", type=int, default=8, help="encoded images that are kept (default: 8)")

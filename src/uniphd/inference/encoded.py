@@ -44,7 +44,7 @@ class Engine(ABC):
         tokenizer: texts -> ids.
         transform: says to which size an image is resized.
         schema: which keypoints there are.
-        batch_size: prompts at once.
+        batch_size: prompts at once, at most.
     """
 
     tokenizer: Tokenize
@@ -55,6 +55,14 @@ class Engine(ABC):
     @abstractmethod
     def compute_features(self, image: Tensor) -> Any:
         """What does not depend on the prompt, of an image (3, h, w) uint8."""
+
+    def prompts_at_once(self, features: Any) -> int:
+        """How many prompts are computed together; at most `batch_size`.
+
+        Args:
+            features: of `compute_features`.
+        """
+        return self.batch_size
 
     @abstractmethod
     def compute_people(self, features: Any, size: Size, prompts: PromptBatch, top_k: int) -> People:
@@ -212,8 +220,8 @@ class EncodedImage:
                         yield from self._detect_each([pair], top_k)
 
     def _chunks(self, count: int) -> Iterator[slice]:
-        """Slices of at most `batch_size`."""
-        size = self.engine.batch_size
+        """Slices of as many prompts as are computed at once."""
+        size = self.engine.prompts_at_once(self.features)
         return (slice(start, start + size) for start in range(0, count, size))
 
     def __repr__(self) -> str:

@@ -26,11 +26,20 @@ class NetworkEngine(Engine):
         network: in evaluation mode.
         device: of the network.
         dtype: of automatic mixed precision; None for 32-bit numbers.
+        token_bytes: of image tokens at once, at most, unless a single prompt has more; None for as
+            many as there are.
     """
 
     network: UniPHD
     device: torch.device
     dtype: torch.dtype | None
+    token_bytes: int | None = None
+
+    def prompts_at_once(self, features: EncodedImages) -> int:
+        """See the base."""
+        if self.token_bytes is None:
+            return self.batch_size
+        return max(1, min(self.batch_size, self.token_bytes // features.tokens[0].nbytes))
 
     def compute_features(self, image: Tensor) -> EncodedImages:
         """See the base."""

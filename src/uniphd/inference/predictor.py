@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 ImageList: TypeAlias = list[ImageInput] | tuple[ImageInput, ...]
 
-_ON_CPU, _ON_GPU = 4, 16  # prompts at once
+_MOST_AT_ONCE = 16  # prompts
+_TOKEN_BYTES = 2**24  # of a chunk on the CPU; glibc maps what has 2**25 anew at every use
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -46,7 +47,8 @@ class Predictor:
         precision: None for 32-bit numbers, "bf16" or "fp16" for automatic mixed precision.
         compile: use `torch.compile`; the first calls then take minutes.
         batch_size: prompts that are computed at once; memory grows with it. None for what is
-            fastest: 16 on a GPU, 4 on the CPU, whose caches hold no more.
+            fastest: 16 on a GPU; on the CPU fewer, so that large temporaries need not be asked of
+            the system anew for every layer.
 
     Attributes:
         device: of the network.
@@ -88,7 +90,8 @@ class Predictor:
             transform=EvaluationTransform(**config.preprocessing),
             device=self.device,
             dtype=None if precision is None else _PRECISIONS[precision],
-            batch_size=batch_size or (_ON_CPU if self.device.type == "cpu" else _ON_GPU),
+            batch_size=batch_size or _MOST_AT_ONCE,
+            token_bytes=_TOKEN_BYTES if batch_size is None and self.device.type == "cpu" else None,
         )
 
     def encode(self, image: ImageInput, *, color: str = "rgb", exif: bool = True) -> EncodedImage:

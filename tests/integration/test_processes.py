@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import distributed
 
+from tests.coco_form import write_coco_form
 from tests.composition import compose_eval
 from tests.processes import run_processes
 from tests.refhuman_folder import write_refhuman
+from uniphd.cli.data import main
 from uniphd.cli.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +112,35 @@ def test_a_training_on_two_hosts_survives_the_death_of_one(tmp_path: Path) -> No
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     assert "resumed at step" in done.stdout
+
+
+def evaluate_coco(folder: Path, people: Path) -> Mapping[str, Mapping[str, float]]:
+    """The packaged network's metrics by COCO's protocol."""
+    processes = int(os.environ["WORLD_SIZE"])
+    several = ("trainer=ddp", f"trainer.devices={processes}")
+    config = compose_eval(
+        folder,
+        "protocol=coco",
+        "ckpt=synthetic_cpu",
+        f"data.coco={people / 'coco.json'}",
+        f"data.images={people / 'images'}",
+        "data.num_workers=0",
+        "protocol.seeds=[0,1]",
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+        *(several if processes > 1 else ()),
+    )
+    return evaluate(config)
+
+
+@pytest.mark.slow
+def test_coco_protocol_is_the_same_in_two_processes(tmp_path: Path) -> None:
+    """Of three images, one of which both processes evaluate."""
+    main(["synth", str(tmp_path), "--train", "1", "--val", "3", "--size", "96x96"])
+    write_coco_form(tmp_path / "RefHuman_val.json", tmp_path / "coco.json")
+    (expected,) = run_processes(evaluate_coco, 1, tmp_path / "1", tmp_path)
+    first, second = run_processes(evaluate_coco, 2, tmp_path / "2", tmp_path)
+    assert repr(first) == repr(expected)  # NaN is not equal to itself
+    assert second == {}  # the first process alone evaluates and writes
+    for name in ("metrics.json", "point_all_seed1_keypoints.json", "scribble_best_seed0_segm.json"):
+        assert (tmp_path / "2" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()

@@ -17,7 +17,7 @@ import torch
 
 from uniphd.data.annotations import ReferredPerson
 from uniphd.data.coco_file import CocoFile
-from uniphd.data.sample import annotated_person
+from uniphd.data.sample import AnnotatedPerson, annotated_person
 from uniphd.data.scribbles import draw_scribbles
 from uniphd.errors import PromptError
 from uniphd.prompts import KINDS, Prompt, prompt_from_json
@@ -73,13 +73,18 @@ class SeededPrompts:
 
     def __call__(self, person: ReferredPerson) -> Prompt:
         """See the protocol."""
-        annotated = annotated_person(person)
         kind = find_kind(self.kind)
+        annotated = annotated_person(person)
         if kind.reads_scribbles:
-            random = Random(f"scribbles/{self.seed}/{person.annotation_id}")
-            scribble = draw_scribbles(annotated.mask[0].numpy(), random, 1)
-            annotated = replace(annotated, scribbles=torch.from_numpy(scribble))
+            annotated = _with_scribble(annotated, person.annotation_id, self.seed)
         return kind.fixed(annotated)
+
+
+def _with_scribble(annotated: AnnotatedPerson, annotation_id: int, seed: int) -> AnnotatedPerson:
+    """The person with the one scribble that a seed draws."""
+    random = Random(f"scribbles/{seed}/{annotation_id}")
+    scribble = draw_scribbles(annotated.mask[0].numpy(), random, 1)
+    return replace(annotated, scribbles=torch.from_numpy(scribble))
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,9 @@ def prompt_lines(
     """
     for person in people:
         ids = {"image_id": person.image_id, "annotation_id": person.annotation_id}
+        annotated = _with_scribble(annotated_person(person), person.annotation_id, seed)
         for kind in kinds:
-            prompt = SeededPrompts(kind, seed)(person)
+            prompt = find_kind(kind).fixed(annotated)
             yield json.dumps({**ids, "kind": kind, **prompt.to_json()})
 
 

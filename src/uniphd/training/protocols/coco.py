@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from rich.table import Table
+from torch.utils.data import DataLoader
 
 from uniphd.data.coco_datamodule import CocoDataModule
 from uniphd.data.coco_prompts import CocoPrompts, SeededPrompts, read_prompts
@@ -145,8 +147,8 @@ def _evaluate_set(
             *(prompts.name, kind, missing, len(data.file.people)),
         )
     evaluator = CocoEvaluator(data.file)
-    step = _AskedImages(module, evaluator)
-    trainer.validate(step, data.prompted_dataloader(images, prompts), verbose=False)
+    load = partial(data.prompted_dataloader, images, prompts)
+    trainer.validate(_AskedImages(module, evaluator, load), verbose=False)
     metrics: dict[str, dict[str, float]] = {}
     with evaluator.sync_context():
         if trainer.is_global_zero:
@@ -173,13 +175,24 @@ class _AskedImages(LightningModule):
     Args:
         module: of the network; it is told that it has computed.
         evaluator: of the detections.
+        load: makes the loader of the images, once the processes know each other.
     """
 
-    def __init__(self, module: RefHumanModule, evaluator: CocoEvaluator) -> None:
+    def __init__(
+        self,
+        module: RefHumanModule,
+        evaluator: CocoEvaluator,
+        load: Callable[[], DataLoader[PromptedImage]],
+    ) -> None:
         super().__init__()
         self.model = module.model
         self._module = [module]  # in a list, so that it is no part of this module
         self._evaluator = [evaluator]
+        self._load = load
+
+    def val_dataloader(self) -> DataLoader[PromptedImage]:
+        """The images of this process."""
+        return self._load()
 
     def validation_step(self, batch: PromptedImage, batch_idx: int) -> None:
         """Evaluate the detections for an image."""

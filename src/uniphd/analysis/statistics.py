@@ -20,6 +20,9 @@ from uniphd.metrics.referring import group_by_image
 _Numbers: TypeAlias = npt.NDArray[np.int64]
 _Flags: TypeAlias = npt.NDArray[np.bool_]
 
+COCO_SIZES = {"small": 0, "medium": 32**2, "large": 96**2}
+"""COCO's classes of people, and the square pixels from which on a mask belongs to one."""
+
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 # Words that say nothing about a person.
@@ -38,6 +41,9 @@ class PeopleStatistics:
     Attributes:
         people_per_image: (images,) people annotated in each.
         heights: (people,) height of the box over that of the image.
+        areas: (people,) square pixels of the mask.
+        area_shares: (people,) the same over those of the image.
+        image_sizes: (images, 2) width and height.
         visible: (people, K) keypoints that are labelled and can be seen.
         hidden: (people, K) keypoints that are labelled and occluded.
         caption_lengths: (captions,) words in each.
@@ -47,6 +53,9 @@ class PeopleStatistics:
 
     people_per_image: _Numbers
     heights: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
+    area_shares: npt.NDArray[np.float64]
+    image_sizes: _Numbers
     visible: _Flags
     hidden: _Flags
     caption_lengths: _Numbers
@@ -77,12 +86,56 @@ def describe_people(
     return PeopleStatistics(
         people_per_image=np.array([len(image.people) for image in images]),
         heights=np.array([person.bbox[3] / person.height for person in people]),
+        areas=np.array([person.area for person in people]),
+        area_shares=np.array([person.area / (person.width * person.height) for person in people]),
+        image_sizes=np.array([image.people[0].size[::-1] for image in images]),
         visible=labels == 2,
         hidden=labels == 1,
         caption_lengths=np.array([len(words) for words in captions]),
         vocabulary=Counter(word for words in captions for word in words),
         schema=people[0].schema,
     )
+
+
+def frequent_words(statistics: PeopleStatistics, count: int) -> list[tuple[str, int]]:
+    """The most frequent words of the captions but articles and the like, and how often they occur.
+
+    Words of equal frequency are in the order of the alphabet.
+    """
+    words = [(word, n) for word, n in statistics.vocabulary.items() if word not in _FILLERS]
+    return sorted(words, key=lambda pair: (-pair[1], pair[0]))[:count]
+
+
+def plot_keypoints_per_person(statistics: PeopleStatistics) -> Figure:
+    """Bars: how many people have how many labelled keypoints."""
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    labelled = (statistics.visible | statistics.hidden).sum(axis=1)
+    axes.bar(
+        range(len(statistics.schema) + 1),
+        np.bincount(labelled, minlength=len(statistics.schema) + 1),
+    )
+    axes.set_xlabel("labelled keypoints")
+    axes.set_ylabel("people")
+    return figure
+
+
+def plot_areas(statistics: PeopleStatistics) -> Figure:
+    """Histogram of the square roots of the masks' areas, with COCO's limits between sizes."""
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    sides = np.sqrt(statistics.areas)
+    axes.hist(sides, bins=30, edgecolor="white")
+    for name, least in COCO_SIZES.items():
+        if least:
+            axes.axvline(least**0.5, color="black", linestyle="--")
+        axes.text(
+            least**0.5, 1.01, f" {name}", transform=axes.get_xaxis_transform(), fontsize="small"
+        )
+    axes.set_xlim(left=0)
+    axes.set_xlabel("square root of the mask's area, pixels")
+    axes.set_ylabel("people")
+    return figure
 
 
 def plot_people_per_image(statistics: PeopleStatistics) -> Figure:
@@ -141,7 +194,7 @@ def plot_captions(statistics: PeopleStatistics, words: int = 24) -> Figure:
     lengths.bar(numbers, counts)
     lengths.set_xlabel("words in the caption")
     lengths.set_ylabel("captions")
-    telling = [(w, n) for w, n in statistics.vocabulary.most_common() if w not in _FILLERS][:words]
+    telling = frequent_words(statistics, words)
     frequent.barh([word for word, _ in telling], [count for _, count in telling])
     frequent.invert_yaxis()
     frequent.tick_params(axis="y", labelsize="small")

@@ -10,7 +10,7 @@ from importlib import import_module
 from uniphd.interrupt import exit_at_interrupt
 from uniphd.refusals import exit_on_user_error
 
-_COMMANDS = ("synth", "from-coco", "check", "show", "prompts")
+_COMMANDS = ("synth", "from-coco", "check", "show", "stats", "prompts")
 
 
 @exit_at_interrupt("uniphd-data")

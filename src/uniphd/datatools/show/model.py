@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uniphd.analysis.failures import OUTCOMES, outcome
+from uniphd.analysis.statistics import COCO_SIZES
 from uniphd.data.sample import annotated_person
 from uniphd.datatools.show.outline import mask_outlines
 from uniphd.datatools.show.people import PeopleFile, Person
@@ -109,6 +110,7 @@ class PageModel:
             ],
             "kinds": list(self.kinds),
             "outcomes": list(OUTCOMES),
+            "sizes": list(COCO_SIZES.items()),
             "problems": self._problems,
             "people": [self._entry(shown, images[_image_key(shown)]) for shown in self.people],
         }

@@ -3,7 +3,6 @@
   const SVG = "http://www.w3.org/2000/svg";
   const GAP = 12; // pixels between cards
   const LEAST = { alone: 220, beside: 400 }; // pixels of a card's width
-  const COCO_SIZES = [["small", 0, 32 ** 2], ["medium", 32 ** 2, 96 ** 2], ["large", 96 ** 2, Infinity]];
   const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("index").textContent);
   const beside = data.kinds.length > 0;
@@ -30,7 +29,7 @@
   const kind = () => byId("kind").value;
   const result = (person) => person.results && person.results[kind()];
   const sizeOf = (person) =>
-    person.area === null ? "unknown" : COCO_SIZES.find(([, least, most]) => person.area >= least && person.area < most)[0];
+    person.area === null ? "unknown" : data.sizes.findLast(([, least]) => person.area >= least)[0];
   const name = (person) => person.captions[0] || "no caption";
   const problemNames = (person) => [...new Set(person.problems.map(([index]) => data.problems[index]))];
   const outcomeOf = (person) => {
@@ -52,7 +51,7 @@
   function fillOptions() {
     const all = data.people;
     options("file", [["", "all"], ...counted(all.map((p) => data.files[p.file].name))]);
-    options("size", [["", "any"], ...counted(all.map(sizeOf)).sort(byOrder(["small", "medium", "large", "unknown"]))]);
+    options("size", [["", "any"], ...counted(all.map(sizeOf)).sort(byOrder([...data.sizes.map(([size]) => size), "unknown"]))]);
     options("people", [["", "any number"], ...counted(all.map((p) => String(p.people))).sort(([a], [b]) => a - b)]);
     byId("people").querySelectorAll("option:not(:first-child)").forEach((option) => {
       option.textContent = option.textContent.replace(" (", option.value === "1" ? " person (" : " people (");

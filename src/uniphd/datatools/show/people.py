@@ -138,7 +138,7 @@ def read_people(root: Path, file: DataFile) -> PeopleFile:
     if file.content is None:
         raise AnnotationError(*(finding.note for finding in file.findings))
     path = root / file.name
-    schema, order = _keypoints(file.content, str(path))
+    schema, order = file_keypoints(file.content, str(path))
     people = list(_people(file.content, schema, order))
     return PeopleFile(file.name, path, file.images, schema, people, count_people(people))
 
@@ -176,7 +176,7 @@ def _comparable(person: Person) -> ReferredPerson:
     )
 
 
-def _keypoints(content: _Entry, file: str) -> tuple[KeypointSchema, Sequence[int]]:
+def file_keypoints(content: Mapping[str, Any], file: str) -> tuple[KeypointSchema, Sequence[int]]:
     """The keypoint set that a file names and where they stand in it; COCO's where that is none."""
     for schema in SCHEMAS.values():
         try:

@@ -16,6 +16,8 @@ from uniphd.datatools.show.people import PeopleFile, find_files, read_people
 from uniphd.datatools.show.predictions import Predictions, judge_predictions, read_predictions
 from uniphd.datatools.show.problems import find_problems
 from uniphd.errors import AnnotationError
+from uniphd.prompts.kinds import KINDS
+from uniphd.prompts.text import TextPrompt
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,15 @@ def _predicted(file: PeopleFile, predictions: Predictions) -> dict[int, dict[str
     """By place in the file: predictions by kind; None for who was asked for and not found."""
 
     def load(path: Path) -> Any:
-        loaded = load_annotations(path, "skip", file.schema, (), verify_fields=False)
-        return loaded.instances
+        asked = [KINDS[kind] for kind in predictions.kinds if kind in KINDS]
+        return load_annotations(
+            path,
+            "skip",
+            file.schema,
+            [kind.kind for kind in asked if kind.reads_scribbles],
+            verify_fields=False,
+            text_prompts=TextPrompt in asked,
+        ).instances
 
     distractors = evaluated_names(predictions.folder)[1]
     beside = load(file.path.parent / distractors) if distractors else ()

@@ -1,0 +1,1 @@
+"""`uniphd-data stats`: what a data set is made of, in numbers."""

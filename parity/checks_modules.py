@@ -231,7 +231,7 @@ def check_dynamic_mask_head(arrays: Arrays, network: UniPHD) -> list[Comparison]
         memory=_tensor(arrays, "mask_features"),
         stride8=_tensor(arrays, "feat_8x"),
         stride4=_tensor(arrays, "feat_4x"),
-        sizes=tuple((int(h), int(w)) for h, w in arrays["size"]),
+        extent=_tensor(arrays, "size").float().flip(1),
     )
     query = _tensor(arrays, "query")
     levels = [_tensor(arrays, f"sum_level{index}") for index in range(3)]

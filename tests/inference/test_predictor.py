@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.inference.differences import largest_difference
 from uniphd import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt, TextPrompt
 from uniphd.checkpoints.reading import load_model_and_config
 from uniphd.data.collate import Collate
@@ -37,19 +38,6 @@ def prompts(scene: AnnotatedScene) -> list[Prompt]:
     fixed = [KINDS[kind].fixed(person) for person in people for kind in KINDS]
     long = TextPrompt("the tall one in a red shirt who stands beside the person in blue trousers")
     return [*fixed, long, ScribblePrompt(fixed[2].points[:3])]
-
-
-def largest_difference(first: Instance, second: Instance) -> float:
-    """Of all numbers, coordinates as fractions of the image, and of the share of mask pixels."""
-    extent = max(first.image_size)
-    pairs = [
-        (first.score, second.score),
-        (first.box / extent, second.box / extent),
-        (first.keypoints / extent, second.keypoints / extent),
-        (first.visibility, second.visibility),
-    ]
-    largest = max(float(np.abs(np.subtract(*pair)).max()) for pair in pairs)
-    return max(largest, float((first.mask != second.mask).mean()) / 100)
 
 
 @pytest.mark.parametrize("kind", KINDS)

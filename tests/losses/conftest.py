@@ -114,7 +114,7 @@ def make_predictions(make_layer: MakeLayer) -> MakePredictions:
                 memory=torch.zeros(images, CHANNELS, height // 8, width // 8),
                 stride8=torch.zeros(images, 1, height // 8, width // 8),
                 stride4=torch.zeros(images, 1, height // 4, width // 4),
-                sizes=(CANVAS,) * images,
+                extent=torch.tensor([[width, height]] * images, dtype=torch.float32),
             ),
             tokens=TokenPredictions(
                 TokenProposals(

@@ -42,7 +42,7 @@ def features() -> MaskFeatures:
         memory=torch.randn(2, 8, 4, 6),
         stride8=torch.randn(2, 5, 4, 6),
         stride4=torch.randn(2, 3, 8, 12),
-        sizes=((32, 48), (20, 40)),
+        extent=torch.tensor([[48.0, 32.0], [40.0, 20.0]]),
     )
 
 

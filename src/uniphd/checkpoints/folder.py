@@ -118,7 +118,7 @@ def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         content = read_json(folder / CONFIG_FILE)
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise ValueError(f"its format is not '{_FORMAT}'")
-        config = _with_own_tokenizer(_parse_config(content), folder)
+        config = with_own_tokenizer(parse_config(content), folder)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} is not a model configuration: {error}."
@@ -145,7 +145,7 @@ def read_run(content: Mapping[str, Any], source: Path) -> tuple[ModelConfig, dic
         CheckpointError: one of the two is not what uniphd-train writes.
     """
     try:
-        config = _parse_config(content[CONFIG_KEY])
+        config = parse_config(content[CONFIG_KEY])
     except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"'{CONFIG_KEY}' of {source} is damaged: {error}.") from error
     state = content.get("state_dict")
@@ -161,7 +161,7 @@ def read_run(content: Mapping[str, Any], source: Path) -> tuple[ModelConfig, dic
     return config, renamed_weights(weights)
 
 
-def _parse_config(content: Any) -> ModelConfig:
+def parse_config(content: Any) -> ModelConfig:
     """The configuration in a file, whose author may be anybody.
 
     Raises:
@@ -186,7 +186,7 @@ def _parse_config(content: Any) -> ModelConfig:
     return config
 
 
-def _with_own_tokenizer(config: ModelConfig, folder: Path) -> ModelConfig:
+def with_own_tokenizer(config: ModelConfig, folder: Path) -> ModelConfig:
     """The configuration, with the path of the tokenizer's files where they are in the folder."""
     if config.tokenizer.get("name") != OWN_TOKENIZER:
         return config

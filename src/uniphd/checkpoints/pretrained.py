@@ -65,7 +65,7 @@ def save_pretrained(
     network = build_from_checkpoint(config.model, weights, model)
     provenance = find_provenance(model, run, metrics)
     portable = ModelConfig(**portable_config(config, network))
-    portable, names = _with_tokenizer(portable, folder)
+    portable, names = with_stored_tokenizer(portable, folder)
     save_folder(folder, portable, weights)
     text = model_card(portable, network, provenance, license, repository)
     with replacing(folder / CARD_FILE) as file:
@@ -73,7 +73,7 @@ def save_pretrained(
     return (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *names)
 
 
-def _with_tokenizer(config: ModelConfig, folder: Path) -> tuple[ModelConfig, tuple[str, ...]]:
+def with_stored_tokenizer(config: ModelConfig, folder: Path) -> tuple[ModelConfig, tuple[str, ...]]:
     """Write the tokenizer's files; the configuration that names them, and their names."""
     tokenizer = build_tokenizer(config.tokenizer)
     contents = tokenizer.files()  # type: ignore[attr-defined]

@@ -220,5 +220,5 @@ def _copied(values: list[Any]) -> list[Any]:
 
 def _select(values: Tensor, queries: Tensor) -> Tensor:
     """Rows (B, T, ...) of (B, Q, ...)."""
-    rows = torch.arange(len(queries), device=queries.device)[:, None]
+    rows = torch.arange(queries.shape[0], device=queries.device)[:, None]
     return values[rows, queries]

@@ -12,7 +12,9 @@ import torch
 from uniphd.checkpoints.reading import load_model_and_config
 from uniphd.data.transforms import EvaluationTransform
 from uniphd.errors import ConfigError
+from uniphd.inference.devices import find_device
 from uniphd.inference.encoded import EncodedImage, Engine
+from uniphd.inference.export.layout import ExportFiles, find_export
 from uniphd.inference.image_input import ImageInput, ImageOptions, read_image_input
 from uniphd.inference.network import NetworkEngine
 from uniphd.inference.prompt_input import PromptInput, PromptValues
@@ -41,8 +43,9 @@ class Predictor:
 
     Args:
         model: a model folder (`uniphd-convert`), a checkpoint of `uniphd-train`, an address on the
-            Hugging Face Hub (`hf://owner/name@revision`), or the name of a packaged model:
-            `synthetic_cpu`, which is trained on synthetic people and is for trying things out.
+            Hugging Face Hub (`hf://owner/name@revision`), what `uniphd-export` wrote (its folder or
+            a file in it), or the name of a packaged model: `synthetic_cpu`, which is trained on
+            synthetic people and is for trying things out.
         device: "auto" (the first GPU, or the CPU), "cpu", "cuda", "cuda:1", ...
         precision: None for 32-bit numbers, "bf16" or "fp16" for automatic mixed precision.
         compile: use `torch.compile`; the first calls then take minutes.
@@ -59,6 +62,10 @@ class Predictor:
         ConfigError: there is no such device or precision.
     """
 
+    schema: KeypointSchema
+    device: torch.device
+    _engine: Engine
+
     def __init__(
         self,
         model: str | Path = "synthetic_cpu",
@@ -73,15 +80,18 @@ class Predictor:
             )
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise ConfigError(f"batch_size is {batch_size!r:.80}; give an integer of at least 1.")
-        self.device = _find_device(device)
+        if (files := find_export(model)) is not None:
+            self._open_export(files, device, batch_size, precision is not None or compile)
+            return
+        self.device = find_device(device)
         network, config = load_model_and_config(model)
         network.to(self.device)
         if compile:
             compile_parts(network)
         resolve_backend(self.device.type, required=False)
-        self.schema: KeypointSchema = network.schema
+        self.schema = network.schema
         tokenize = build_tokenizer(config.tokenizer)
-        self._engine: Engine = NetworkEngine(
+        self._engine = NetworkEngine(
             network=network,
             schema=network.schema,
             tokenizer=CarefulTokenizer(
@@ -93,6 +103,20 @@ class Predictor:
             batch_size=batch_size or _MOST_AT_ONCE,
             token_bytes=_TOKEN_BYTES if batch_size is None and self.device.type == "cpu" else None,
         )
+
+    def _open_export(
+        self, files: ExportFiles, device: torch.device | str, batch_size: int | None, changed: bool
+    ) -> None:
+        """Run what `uniphd-export` wrote."""
+        if changed:
+            raise ConfigError(
+                f"{files.folder} has exported graphs, which are computed as they are; leave "
+                "precision and compile out."
+            )
+        from uniphd.inference.export.files import open_engine
+
+        self._engine, self.device = open_engine(files, device, batch_size)
+        self.schema = self._engine.schema
 
     def encode(self, image: ImageInput, *, color: str = "rgb", exif: bool = True) -> EncodedImage:
         """Compute once what does not depend on the prompt; ask the result as often as needed.
@@ -211,18 +235,3 @@ class Predictor:
         """
         for image in images:
             yield self.predict(image, **options)
-
-
-def _find_device(name: str | torch.device) -> torch.device:
-    """The device of a name; "auto" is the first GPU, or the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"The device {str(name)!r:.80} cannot be used ({reason:.200}); give auto, cpu or cuda."
-        ) from error
-    return device

@@ -138,9 +138,9 @@ def normalise(
     images: Tensor, padding_mask: Tensor, mean: Sequence[float], deviation: Sequence[float]
 ) -> Tensor:
     """Images as normalised float, zero on padding; arguments as for `Backbone`."""
-    pixels = images * (1 / 255 if images.dtype == torch.uint8 else 1)
-    for channel, (centre, scale) in enumerate(zip(mean, deviation, strict=True)):
-        pixels[:, channel].sub_(centre).div_(scale)
+    channels = (images * (1 / 255 if images.dtype == torch.uint8 else 1)).unbind(1)
+    moments = zip(channels, mean, deviation, strict=True)
+    pixels = torch.stack([(channel - centre) / scale for channel, centre, scale in moments], dim=1)
     return pixels.masked_fill_(padding_mask.unsqueeze(1), 0)
 
 

@@ -5,7 +5,6 @@ Shapes: B prompts, each with its image, S image tokens of all levels, C channels
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from uniphd.models.layers import mean_over_tokens, require_heads, select_rows
 from uniphd.models.prompt_encoder import PromptTokens
-from uniphd.prompts import PromptBatch
+from uniphd.prompts.sources import PromptSources
 
 # On synthetic people texts from scratch are learned in a third of the steps that a gain of 1
 # takes; twelve times the mean is the sum over the tokens of a usual text.
@@ -43,7 +42,7 @@ class NoFusion(nn.Module):
     gives_grounding: ClassVar[bool] = False
 
     def forward(
-        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
+        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, sources: PromptSources
     ) -> FusedTokens:
         """Return the tokens; see `PromptFusion.forward`."""
         return FusedTokens(visual, None)
@@ -76,7 +75,7 @@ class PromptFusion(nn.Module):
         self.position_in_queries = position_in_queries
 
     def forward(
-        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
+        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, sources: PromptSources
     ) -> FusedTokens:
         """Update the image's tokens.
 
@@ -84,11 +83,10 @@ class PromptFusion(nn.Module):
             visual: (B, S, C) tokens of all levels.
             positions: (B, S, C) their position encoding.
             prompt: the encoded prompts.
-            prompts: says which row is of which kind.
+            sources: which of them are texts.
         """
         queries = visual + positions if self.position_in_queries else visual
-        update = _per_source(
-            prompts,
+        update = sources.per_source(
             visual.device,
             lambda rows: self._attend(self.text_attention, queries, prompt, rows),
             lambda rows: self._attend(self.spatial_attention, queries, prompt, rows),
@@ -136,20 +134,18 @@ class ProductFusion(PromptFusion):
         self.output = nn.Linear(hidden_dim, hidden_dim)
 
     def forward(
-        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, prompts: PromptBatch
+        self, visual: Tensor, positions: Tensor, prompt: PromptTokens, sources: PromptSources
     ) -> FusedTokens:
         """Update the image's tokens and say which are on the referred person; see the base."""
-        fused = super().forward(visual, positions, prompt, prompts)
+        fused = super().forward(visual, positions, prompt, sources)
         placed = visual + positions
         mean = mean_over_tokens(prompt.tokens, prompt.padding)
-        product = _per_source(
-            prompts,
+        product = sources.per_source(
             visual.device,
             lambda rows: self.text_product(select_rows(placed, rows), select_rows(mean, rows)),
             lambda rows: self.spatial_product(select_rows(placed, rows), select_rows(mean, rows)),
         )
-        logits = _per_source(
-            prompts,
+        logits = sources.per_source(
             visual.device,
             lambda rows: self.text_product.grounding(select_rows(product, rows)),
             lambda rows: self.spatial_product.grounding(select_rows(product, rows)),
@@ -205,26 +201,3 @@ class PromptProduct(nn.Module):
         logits = torch.einsum("psc,nc->nps", self.visual_factor(tokens), chosen)
         of_image = logits[torch.arange(len(prompt), device=logits.device), images]
         return of_image + self.grounding.bias
-
-
-def _per_source(
-    prompts: PromptBatch,
-    device: torch.device,
-    text: Callable[[Tensor | None], Tensor],
-    spatial: Callable[[Tensor | None], Tensor],
-) -> Tensor:
-    """Compute rows of text and of spatial prompts by their own functions, in batch order.
-
-    A function is given the indices of its rows, None for all of them; without such a row it
-    is not called.
-    """
-    text_rows = [row for rows, _ in prompts.texts for row in rows]
-    spatial_rows = [row for rows, _ in prompts.spatial for row in rows]
-    if not spatial_rows:
-        return text(None)
-    if not text_rows:
-        return spatial(None)
-    order = torch.tensor(text_rows + spatial_rows)
-    both = torch.stack([order, order.argsort()]).to(device, non_blocking=True)
-    of_text, of_spatial = both[0].split([len(text_rows), len(spatial_rows)])
-    return torch.cat([text(of_text), spatial(of_spatial)]).index_select(0, both[1])

@@ -9,6 +9,7 @@ Shapes: B images, K keypoints, Q queries, N cells of stride 4, C channels.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from uniphd.models.levels import cell_centres
 from uniphd.models.outputs import HeatmapPrediction, TokenProposals
+from uniphd.ops.sampling import is_exporting
 
 _SUBCELLS = 2  # per side of a token of stride 8
 _FAR = 0.2  # of the image: about how far a token's guess may be from the keypoint
@@ -75,7 +77,8 @@ class KeypointHeatmaps(nn.Module):
         First the mean around the guess, then the mean around that, so that of two likely places the
         likelier one is taken and not the middle between them.
         """
-        with torch.autocast(guess.device.type, enabled=False):  # places need their digits
+        # places need their digits; graphs for other runtimes have no autocast and cannot say so
+        with nullcontext() if is_exporting() else torch.autocast(guess.device.type, enabled=False):
             with torch.no_grad():
                 far = torch.full_like(self.log_window, math.log(_FAR))
                 place = _mean_around(maps, guess, far)

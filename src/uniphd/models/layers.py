@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniphd.errors import ConfigError
+from uniphd.ops.sampling import is_exporting
 
 MlpInit: TypeAlias = Literal["default", "he"]
 
@@ -134,7 +135,7 @@ def softmax_of_few(x: Tensor) -> Tensor:
     with twelve values column by column takes a third of the time, forward and backward, the
     transposition included. Sixteen values fill them.
     """
-    if x.device.type != "cpu" or x.shape[-1] % _VECTOR == 0:
+    if x.device.type != "cpu" or x.shape[-1] % _VECTOR == 0 or is_exporting():
         return x.softmax(-1)
     columns = x.flatten(0, -2).T.contiguous()
     return columns.softmax(0).T.reshape(x.shape)

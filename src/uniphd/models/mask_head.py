@@ -138,8 +138,7 @@ def relative_coordinates(features: MaskFeatures, centre: Tensor) -> Tensor:
     """
     height, width = features.memory.shape[-2:]
     locations = pixel_centres((height, width), centre.device).flatten(0, 1) * _STRIDE
-    extent = torch.tensor([(w, h) for h, w in features.sizes], dtype=torch.float32)
-    pixels = centre.float() * extent.to(centre.device, non_blocking=True).unsqueeze(1)
+    pixels = centre.float() * features.extent.unsqueeze(1)
     return pixels.unsqueeze(-1) - locations.T
 
 

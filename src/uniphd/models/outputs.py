@@ -91,13 +91,13 @@ class MaskFeatures:
         memory: (B, C, h8, w8) sum of the encoder's memory levels at stride 8.
         stride8: (B, C8, h8, w8) backbone map.
         stride4: (B, C4, h4, w4) backbone map.
-        sizes: (h, w) of every image inside the padded canvas.
+        extent: (B, 2) float32 (width, height) of every image inside the padded canvas, in pixels.
     """
 
     memory: Tensor
     stride8: Tensor
     stride4: Tensor
-    sizes: tuple[Size, ...]
+    extent: Tensor
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class FusedFeatures:
         global_embedding: (B, C) the prompts' vectors.
         stride8: (B, C8, h8, w8) backbone map.
         stride4: (B, C4, h4, w4) backbone map.
-        sizes: (h, w) of every image inside the padded canvas.
+        extent: (B, 2) float32 (width, height) of every image inside the padded canvas, in pixels.
         grounding: None where the fusion makes none.
         canvas: (height, width) of the padded canvas in pixels.
     """
@@ -194,7 +194,7 @@ class FusedFeatures:
     global_embedding: Tensor
     stride8: Tensor
     stride4: Tensor
-    sizes: tuple[Size, ...]
+    extent: Tensor
     grounding: GroundingPrediction | None
     canvas: Size
 

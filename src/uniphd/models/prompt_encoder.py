@@ -103,7 +103,7 @@ class PromptEncoder(nn.Module):
             index = torch.tensor(rows).to(features.device, non_blocking=True)
             maps = (select_rows(features, index), select_rows(positions, index))
             read = block.read(*maps, canvas)
-            groups.append((rows, self._encode_spatial(read)))
+            groups.append((rows, self.encode_spatial(read)))
         return _merge(groups)
 
     def encode_text(self, texts: TextBlock) -> PromptTokens:
@@ -117,7 +117,7 @@ class PromptEncoder(nn.Module):
             global_embedding=self.sentence_projection(pooled),
         )
 
-    def _encode_spatial(self, read: SpatialTokens) -> PromptTokens:
+    def encode_spatial(self, read: SpatialTokens) -> PromptTokens:
         """Encode what prompts read of the image."""
         tokens = self.spatial_projection(read.features)
         if self.position_projection is not None:

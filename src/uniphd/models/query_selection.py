@@ -17,6 +17,7 @@ from uniphd.models.heatmaps import KeypointHeatmaps
 from uniphd.models.layers import MLP, MlpInit, require_positive
 from uniphd.models.levels import cell_centres
 from uniphd.models.outputs import HeatmapPrediction, SelectionPrediction, TokenProposals
+from uniphd.ops.sampling import is_exporting
 from uniphd.structures import Size
 
 _MARGIN = 0.01  # proposals closer to the border than this are not valid (Deformable DETR)
@@ -209,4 +210,7 @@ def init_classifier(classifier: nn.Linear, prior: float = 0.01) -> None:
 
 def _gather(source: Tensor, tokens: Tensor) -> Tensor:
     """Pick tokens (B, Q) out of source (B, S, D)."""
+    if is_exporting():  # OpenVINO 2026.4 makes an invalid graph of GatherElements after a slice
+        rows = torch.arange(tokens.shape[0], device=tokens.device).unsqueeze(1)
+        return source[rows, tokens]
     return source.gather(1, tokens.unsqueeze(-1).expand(-1, -1, source.shape[-1]))

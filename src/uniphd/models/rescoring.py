@@ -85,7 +85,7 @@ class GroundingRescoring(nn.Module):
             occupancy: (B, Q, h8, w8) float32 share of every cell that the query's mask covers.
         """
         lengths = [height * width for height, width in grounding.shapes]
-        count = len(occupancy)
+        count = occupancy.shape[0]
         logits = grounding.logits[:count].float().split(lengths, dim=1)
         padding = grounding.padding[:count].split(lengths, dim=1)
         scores = []

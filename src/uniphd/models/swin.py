@@ -33,9 +33,9 @@ class PadThenShiftBlock(SwinTransformerBlock):
         mask = None
         if shifted:
             x = torch.roll(x, shifts=(-shift_h, -shift_w), dims=(1, 2))
-            mask = _shift_mask(
-                (padded_h, padded_w), self.window_size, self.shift_size, x.device, x.dtype
-            )
+            # what a tracer makes of it must not be kept
+            make = _shift_mask.__wrapped__ if torch.compiler.is_compiling() else _shift_mask
+            mask = make((padded_h, padded_w), self.window_size, self.shift_size, x.device, x.dtype)
         windows = window_partition(x, self.window_size).view(-1, self.window_area, channels)
         windows = self._attend(windows, mask).view(-1, window_h, window_w, channels)
         x = window_reverse(windows, self.window_size, padded_h, padded_w)

@@ -34,10 +34,11 @@ from uniphd.models.outputs import (
     TokenPredictions,
 )
 from uniphd.models.position import sine_position_2d
-from uniphd.models.prompt_encoder import PromptEncoder
+from uniphd.models.prompt_encoder import PromptEncoder, PromptTokens
 from uniphd.models.query_selection import QuerySelection
 from uniphd.models.rescoring import GroundingRescoring
 from uniphd.prompts import PromptBatch
+from uniphd.prompts.sources import PromptSources
 from uniphd.structures import Captions, Size
 
 
@@ -167,7 +168,10 @@ class UniPHD(nn.Module):
         captions: Captions | None = None,
     ) -> Predictions:
         """The second part of `forward`, which may be asked again; its arguments and errors."""
-        fused = self.fuse(encoded, sizes, prompts, image_index, captions)
+        return self.decode(self.fuse(encoded, sizes, prompts, image_index, captions))
+
+    def decode(self, fused: FusedFeatures) -> Predictions:
+        """The second half of `predict`, from the encoder on."""
         memory = self.encoder(
             fused.tokens, fused.positions, fused.shapes, fused.padding, fused.valid_ratios
         )
@@ -189,7 +193,7 @@ class UniPHD(nn.Module):
             self.heads,
         )
         mask_memory = sum_levels(unflatten_levels(memory, fused.shapes)[:3])
-        mask_features = MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.sizes)
+        mask_features = MaskFeatures(mask_memory, fused.stride8, fused.stride4, fused.extent)
         if self.rescoring is not None and fused.grounding is not None:
             layers = [
                 self.rescoring.rescore(layer, fused.grounding, self.mask_head, mask_features)
@@ -215,21 +219,43 @@ class UniPHD(nn.Module):
         """The first half of `predict`, up to the encoder; arguments and errors are the same."""
         device = encoded.tokens.device
         rows = _image_rows(image_index, len(encoded), len(prompts), len(sizes), device)
-        visual, positions = select_rows(encoded.tokens, rows), select_rows(encoded.positions, rows)
-        padding = select_rows(encoded.padding, rows)
+        extent = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32)
         prompt = self.prompt_encoder(
             prompts,
             select_rows(encoded.stride16, rows),
             select_rows(encoded.stride16_positions, rows),
             encoded.canvas,
         )
-        fused = self.fusion(visual, positions, prompt, prompts)
+        extent = extent.to(device, non_blocking=True)
+        fused = self.meet(encoded, rows, extent, prompt, prompts)
+        if captions is None:
+            return fused
+        return replace(fused, grounding=self._ground(captions, fused.grounding, encoded, rows))
+
+    def meet(
+        self,
+        encoded: EncodedImages,
+        rows: Tensor | None,
+        extent: Tensor,
+        prompt: PromptTokens,
+        sources: PromptSources,
+    ) -> FusedFeatures:
+        """The images' tokens after the fusion with encoded prompts.
+
+        Args:
+            encoded: P images.
+            rows: (B,) index of every prompt's image; None for one prompt per image, in order.
+            extent: (B, 2) float32 (width, height) of its image on the canvas, in pixels.
+            prompt: B encoded prompts.
+            sources: which of them are texts.
+        """
+        visual, positions = select_rows(encoded.tokens, rows), select_rows(encoded.positions, rows)
+        padding = select_rows(encoded.padding, rows)
+        fused = self.fusion(visual, positions, prompt, sources)
         grounding = None
         if fused.grounding_logits is not None:
-            every = torch.arange(len(prompts), device=device)
+            every = torch.arange(extent.shape[0], device=extent.device)
             grounding = GroundingPrediction(fused.grounding_logits, padding, every, encoded.shapes)
-        if captions is not None:
-            grounding = self._ground(captions, grounding, encoded, rows)
         return FusedFeatures(
             tokens=fused.tokens,
             positions=positions,
@@ -239,7 +265,7 @@ class UniPHD(nn.Module):
             global_embedding=prompt.global_embedding,
             stride8=select_rows(encoded.stride8, rows),
             stride4=select_rows(encoded.stride4, rows),
-            sizes=sizes,
+            extent=extent,
             grounding=grounding,
             canvas=encoded.canvas,
         )

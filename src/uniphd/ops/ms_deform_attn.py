@@ -16,6 +16,7 @@ from torch.nn import Parameter
 from uniphd.errors import ConfigError
 from uniphd.ops.backend import resolve_backend
 from uniphd.ops.reference import accumulation_dtype, ms_deform_attn_reference
+from uniphd.ops.sampling import is_exporting
 
 
 def ms_deform_attn(
@@ -62,7 +63,7 @@ def ms_deform_attn(
 def _choose(backend: str | None, device_type: str) -> str:
     if backend not in (None, "native", "reference"):
         raise ConfigError(f"backend is {backend!r}; it must be None, 'native' or 'reference'")
-    if backend == "reference" or torch.onnx.is_in_onnx_export():
+    if backend == "reference" or is_exporting() or torch.onnx.is_in_onnx_export():
         return "reference"
     chosen: str = resolve_backend(device_type, required=backend is not None)
     return chosen

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from uniphd.ops.sampling import sample_bilinear
 
 
 def accumulation_dtype(value_dtype: torch.dtype) -> torch.dtype:
@@ -53,11 +54,7 @@ def ms_deform_attn_reference(
     for index, (level, (height, width)) in enumerate(zip(levels, spatial_shapes, strict=True)):
         image = level.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
         grid = grids[:, :, :, index].transpose(1, 2).flatten(0, 1)
-        sampled.append(
-            F.grid_sample(
-                image.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False
-            )
-        )
+        sampled.append(sample_bilinear(image.to(dtype), grid, align_corners=False))
     samples = torch.stack(sampled, dim=-2).flatten(-2)
     weights = weights.transpose(1, 2).flatten(-2).flatten(0, 1).unsqueeze(1)
     output = (samples * weights).sum(-1).view(batch, heads * channels, queries)

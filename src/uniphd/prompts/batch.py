@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from uniphd.prompts.base import Block, Prompt, SpatialBlock, Tokenize
+from uniphd.prompts.sources import OfRows
 from uniphd.prompts.text import TextBlock
 
 _Block = TypeVar("_Block", bound=Block)
@@ -45,6 +47,19 @@ class PromptBatch:
 
     def _blocks(self, of: type[_Block]) -> list[tuple[list[int], _Block]]:
         return [(self.rows(k), block) for k, block in self.blocks.items() if isinstance(block, of)]
+
+    def per_source(self, device: torch.device, text: OfRows, spatial: OfRows) -> Tensor:
+        """See `PromptSources`. A function without rows is not called."""
+        text_rows = [row for rows, _ in self.texts for row in rows]
+        spatial_rows = [row for rows, _ in self.spatial for row in rows]
+        if not spatial_rows:
+            return text(None)
+        if not text_rows:
+            return spatial(None)
+        order = torch.tensor(text_rows + spatial_rows)
+        both = torch.stack([order, order.argsort()]).to(device, non_blocking=True)
+        of_text, of_spatial = both[0].split([len(text_rows), len(spatial_rows)])
+        return torch.cat([text(of_text), spatial(of_spatial)]).index_select(0, both[1])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PromptBatch:
         """Copy with every tensor on `device`."""

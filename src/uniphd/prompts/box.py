@@ -127,7 +127,7 @@ def sample_boxes(source: Tensor, boxes: Tensor, canvas: Size) -> Tensor:
     scale = torch.tensor([width, height, width, height], dtype=boxes.dtype)
     scale = scale.to(boxes.device, non_blocking=True)
     clamped = (boxes / scale).clamp(0, 1) * scale
-    index = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
+    index = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
     rois = torch.cat([index.unsqueeze(1), clamped], dim=1)
     cells: Tensor = roi_align(
         source.float(), rois, _GRID, spatial_scale=source.shape[-1] / width, aligned=True

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from uniphd.ops.sampling import sample_bilinear
 from uniphd.prompts.base import SpatialBlock, SpatialTokens
 from uniphd.structures import Size
 
@@ -61,7 +61,7 @@ def sample_points(source: Tensor, points: Tensor, canvas: Size) -> Tensor:
     """
     extent = torch.tensor([canvas[1], canvas[0]], dtype=points.dtype)
     grid = (points / extent.to(points.device, non_blocking=True)).clamp(0, 1) * 2 - 1
-    sampled = F.grid_sample(source, grid.unsqueeze(2).to(source.dtype), align_corners=True)
+    sampled = sample_bilinear(source, grid.unsqueeze(2).to(source.dtype), align_corners=True)
     return sampled.squeeze(3).transpose(1, 2)
 
 

@@ -42,7 +42,7 @@ from uniphd.data.validation import (
 )
 from uniphd.errors import AnnotationError
 from uniphd.keypoints import COCO17, KeypointSchema
-from uniphd.structures import Size
+from uniphd.plain_values import Size
 
 _Entry: TypeAlias = Mapping[str, Any]
 

@@ -29,7 +29,7 @@ from uniphd.data.validation import (
 )
 from uniphd.errors import AnnotationError
 from uniphd.keypoints import COCO17, KeypointSchema
-from uniphd.structures import PERSON, Size
+from uniphd.plain_values import PERSON, Size
 
 _Entry: TypeAlias = Mapping[str, Any]
 _Value = TypeVar("_Value")

@@ -20,7 +20,7 @@ from uniphd.data.validation import (
     parse_segmentation,
     parse_size,
 )
-from uniphd.structures import Size
+from uniphd.plain_values import Size
 
 _OTHERS = 50
 _MASKS_PER_CALL = 200  # pycocotools 2.0.11 counts in 8 bits how many it is given

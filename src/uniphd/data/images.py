@@ -17,7 +17,7 @@ from uniphd.data.annotations import ReferredPerson
 from uniphd.data.problems import Problem
 from uniphd.data.validation import MAX_PIXELS
 from uniphd.errors import ImageError
-from uniphd.structures import Size
+from uniphd.plain_values import Size
 
 _DRAFT_SCALE = 8  # libjpeg's smallest: the whole stream is parsed and few pixels are computed
 

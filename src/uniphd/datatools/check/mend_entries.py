@@ -15,7 +15,7 @@ from uniphd.datatools.check.image_files import ImageFile
 from uniphd.datatools.check.mending import Mending
 from uniphd.datatools.check.orders import candidate_orders
 from uniphd.datatools.check.texts import LONGEST, repaired_text
-from uniphd.structures import PERSON
+from uniphd.plain_values import PERSON
 
 _ROW = ("bbox", "area", "num_keypoints", "keypoints", "segmentation", "scribble")
 """The fields of an annotation that describe the person."""

@@ -19,7 +19,7 @@ from uniphd.data.scribbles import draw_scribbles, on_mask
 from uniphd.data.validation import NUM_SCRIBBLES, SCRIBBLE_POINTS
 from uniphd.datatools.check.finding import Finding
 from uniphd.datatools.check.mending import Box, Mending, plain_number
-from uniphd.structures import Size
+from uniphd.plain_values import Size
 
 _LEAST_IOU = 0.5
 _SURE_IOU = 0.8  # of a mask that is read otherwise, with the box

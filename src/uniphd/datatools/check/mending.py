@@ -17,7 +17,7 @@ from uniphd.datatools.check.files import DataFile
 from uniphd.datatools.check.finding import Finding
 from uniphd.datatools.check.image_files import ImageFile, ImageKey, look_at_images
 from uniphd.datatools.check.records import Form
-from uniphd.structures import Size
+from uniphd.plain_values import Size
 
 Box: TypeAlias = tuple[float, float, float, float]
 

@@ -31,7 +31,7 @@ from uniphd.datatools.check.finding import Finding
 from uniphd.datatools.check.pairs import Pair
 from uniphd.datatools.check.texts import text_flaws
 from uniphd.keypoints import KeypointSchema
-from uniphd.structures import Size
+from uniphd.plain_values import Size
 
 _Value = TypeVar("_Value")
 

@@ -30,7 +30,7 @@ from uniphd.datatools.check.people import boxes_from_one, contradictions, repeti
 from uniphd.datatools.check.records import Form, Record, check_record
 from uniphd.errors import AnnotationError
 from uniphd.keypoints import COCO17, SCHEMAS, KeypointSchema
-from uniphd.structures import PERSON
+from uniphd.plain_values import PERSON
 from uniphd.synthetic.parallel import parallel_map
 
 Advance: TypeAlias = Callable[[str, int, int], None]

@@ -412,7 +412,9 @@
   });
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.addEventListener("reset", () => setTimeout(() => { layers(); fillOutcomes(); apply(); }));
-  filters.addEventListener("input", (event) => {
+  byId("text").addEventListener("input", apply);
+  filters.addEventListener("change", (event) => {
+    if (event.target.id === "text") return;
     if (event.target.type === "checkbox") return layers();
     if (event.target.id === "kind") fillOutcomes();
     apply();

@@ -63,6 +63,7 @@ BROKEN = {
     "cut off": (b'{"images": [{"id": 1}, {"i', "is not valid JSON at byte"),
     "no comma": (b'{"images": [{} {}]}', r"is not valid JSON at byte 15 \(expecting ',' or ']'"),
     "no object": (b"[1, 2]", "is no JSON object with lists"),
+    "a list twice": (b'{"images": [], "images": [{}]}', "has 'images' twice"),
     "no list": (b'{"images": {}}', "has no list as 'images'"),
     "two values": (b'{"images": []} {}', r"byte 15 \(there is something behind its end"),
     "empty": (b"", "is empty; fetch it again"),

@@ -68,7 +68,7 @@ def stream_entries(path: Path, lists: Collection[str]) -> Iterator[Entry]:
 
     Raises:
         AnnotationError: the file is missing, damaged, no JSON object, or one of the names is no
-            list.
+            list, or stands twice.
     """
     with open_json(path) as file:
         try:
@@ -114,10 +114,14 @@ class _Reader:
         if self._sign() != "{":
             raise ValueError("is no JSON object with lists, as COCO's files are")
         more = self._sign(peek=True) != "}"
+        read: set[str] = set()
         while more:
             name = self._value().value
             self._expect(":")
+            if name in read:
+                raise ValueError(f"has '{name}' twice; keep one")
             if name in lists and self._sign(peek=True) == "[":
+                read.add(name)
                 yield from (entry._replace(name=name) for entry in self._list())
             elif name in lists:
                 raise ValueError(f"has no list as '{name}'; give an annotation file")

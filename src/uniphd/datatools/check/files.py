@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -40,7 +41,7 @@ class DataFile:
     def is_coco_form(self) -> bool:
         """Whether it has COCO's form: no image has a caption, or says that it has none."""
         assert self.content is not None
-        entries = [entry for entry in self.content["images"] if isinstance(entry, dict)]
+        entries = [entry for entry in self.content["images"] if isinstance(entry, Mapping)]
         # People without text have an empty list `captions`.
         return bool(entries) and not any(
             {"caption", "captions"} & entry.keys() for entry in entries
@@ -54,10 +55,14 @@ class DataFile:
         return {"valid": "val", "validation": "val", "test": "val"}.get(word, word)
 
 
-def read_files(root: Path) -> list[DataFile]:
+def read_files(root: Path, read: Callable[[Path], Any] = read_json) -> list[DataFile]:
     """Read the annotation files of a folder and of the folders in it.
 
     JSON files without the lists `images` and `annotations` are something else, and passed over.
+
+    Args:
+        root: the folder.
+        read: reads a JSON file, such as `uniphd.datatools.packed_json.read_packed`.
 
     Raises:
         AnnotationError: there is no such folder, or no annotation file in it.
@@ -68,7 +73,7 @@ def read_files(root: Path) -> list[DataFile]:
     for folder in root.iterdir():
         if folder.is_dir() and folder.name != "images" and not folder.name.startswith("."):
             paths += [path for pattern in _PATTERNS for path in folder.glob(pattern)]
-    files = [_read(root, path) for path in sorted(paths) if path.is_file()]
+    files = [_read(root, path, read) for path in sorted(paths) if path.is_file()]
     found = [file for file in files if file is not None]
     if not found:
         raise AnnotationError(
@@ -78,11 +83,11 @@ def read_files(root: Path) -> list[DataFile]:
     return found
 
 
-def _read(root: Path, path: Path) -> DataFile | None:
+def _read(root: Path, path: Path, read: Callable[[Path], Any]) -> DataFile | None:
     name = path.relative_to(root).as_posix()
     findings: list[Finding] = []
     try:
-        content = read_json(path)
+        content = read(path)
     except NotUnicodeError as error:
         content = _from_bytes(error.content)
         kind = "unreadable file" if content is None else "not in UTF-8"
@@ -115,7 +120,7 @@ def _from_bytes(data: bytes) -> Any:
 
 def _image_folder(root: Path, path: Path, entries: list[Any]) -> Path:
     """The folder in which the images are: of those that tools use, the one that has most."""
-    names = (e["file_name"] for e in entries if isinstance(e, dict) and "file_name" in e)
+    names = (e["file_name"] for e in entries if isinstance(e, Mapping) and "file_name" in e)
     few = [str(name).replace("\\", "/") for name in islice(names, _LOOKED_AT)]
     folders = [root / "images", path.parent / "images", path.parent, root]
     hits = [sum(_is_file(folder / name) for name in few) for folder in folders]

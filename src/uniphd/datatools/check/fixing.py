@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +11,7 @@ from uniphd.datatools.check.image_files import ImageKey
 from uniphd.datatools.check.kinds import KINDS
 from uniphd.datatools.check.mending import Change, Mending
 from uniphd.datatools.check.run import FileCheck, FolderCheck, check_files
+from uniphd.datatools.packed_json import unpacked
 
 _ROUNDS = 12  # one mend may uncover another problem, but not often
 _ORDER = {name: place for place, name in enumerate(KINDS)}
@@ -42,7 +42,8 @@ def mend_folder(checked: FolderCheck) -> Fix:
     """
     fix, images = Fix(), dict(checked.images)
     files = [
-        replace(check.file, content=copy.deepcopy(check.file.content)) for check in checked.checks
+        replace(check.file, content=check.file.content and unpacked(check.file.content))
+        for check in checked.checks
     ]
     checks: Sequence[FileCheck] = checked.checks
     for number in range(_ROUNDS):

@@ -18,6 +18,8 @@ from uniphd.datatools.check.finding import Finding
 from uniphd.datatools.check.records import Record
 from uniphd.errors import ImageError
 
+_AT_ONCE = 1000  # images
+
 ImageKey: TypeAlias = tuple[Path, str]
 """The image folder, and a `file_name` in it."""
 
@@ -113,7 +115,11 @@ def look_at_images(
         if not (folder / name).is_file():
             folders[folder].look_up(name)
     with ThreadPoolExecutor(workers) as pool:
-        return dict(zip(wanted, pool.map(look, wanted), strict=True))
+        found: dict[ImageKey, ImageFile] = {}
+        for start in range(0, len(wanted), _AT_ONCE):  # what waits takes memory
+            some = wanted[start : start + _AT_ONCE]
+            found.update(zip(some, pool.map(look, some), strict=True))
+        return found
 
 
 def image_findings(record: Record, file: str, image: ImageFile) -> Iterator[Finding]:

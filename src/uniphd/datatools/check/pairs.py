@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,10 +105,12 @@ def _groups(selected: Any, coco_people: Sequence[Entry]) -> Iterator[tuple[int, 
 def _is_zeroed(pair: Pair, file: str, coco_form: bool, findings: list[Finding]) -> bool:
     """Whether a person of a file in COCO's form is nowhere, as where a track of CVAT has ended."""
     annotation = pair.annotation
+    if not coco_form:
+        return False
     box, keypoints = annotation.get("bbox"), annotation.get("keypoints")
     boxless = not box or (isinstance(box, list) and all(value == 0 for value in box))
     no_keypoints = isinstance(keypoints, list) and all(value == 0 for value in keypoints)
-    zeroed = coco_form and boxless and no_keypoints and is_unlabelled(annotation)
+    zeroed = boxless and no_keypoints and is_unlabelled(annotation)
     if zeroed:
         findings.append(pair.finding("zeroed track", file, field="keypoints", value="all 0"))
     return zeroed
@@ -129,8 +131,8 @@ def _by_id(
 ) -> dict[int, list[Entry]]:
     groups: dict[Any, list[Entry]] = defaultdict(list)
     for place, entry in enumerate(entries):
-        value = entry.get(key) if isinstance(entry, dict) else entry
-        if isinstance(entry, dict) and is_id(value):
+        value = entry.get(key) if isinstance(entry, Mapping) else entry
+        if isinstance(entry, Mapping) and is_id(value):
             groups[value].append(entry)
             continue
         of_image = name == "images"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from uniphd.datatools.check.orders import order_findings
 from uniphd.datatools.check.pairs import Pair, pair_entries
 from uniphd.datatools.check.people import boxes_from_one, contradictions, repetitions
 from uniphd.datatools.check.records import Form, Record, check_record
+from uniphd.datatools.packed_json import read_packed, whole
 from uniphd.errors import AnnotationError
 from uniphd.keypoints import COCO17, SCHEMAS, KeypointSchema
 from uniphd.plain_values import PERSON
@@ -96,7 +97,7 @@ def check_folder(root: Path, workers: int, linked_folders: Sequence[Path] = ()) 
     Raises:
         AnnotationError: there is no such folder, or no annotation file in it.
     """
-    files = read_files(root)
+    files = read_files(root, read_packed)
     with _progress() as advance:
         keys = [key for file in files for key in image_keys(file)]
         total = len(set(keys))
@@ -166,7 +167,7 @@ def _form(file: DataFile, findings: list[Finding]) -> Form:
         everybody = {
             entry["category_id"]
             for entry in file.content["annotations"]
-            if isinstance(entry, dict) and type(entry.get("category_id")) is int
+            if isinstance(entry, Mapping) and type(entry.get("category_id")) is int
         }
         return Form(
             schema, list(range(len(schema))), Categories(frozenset(everybody)), file.is_coco_form
@@ -212,7 +213,8 @@ def _check_pairs(
 
 
 def _check_chunk(file: str, form: Form, pairs: Sequence[Pair]) -> list[Record]:
-    records = [check_record(pair, file, form) for pair in pairs]
+    read = (replace(p, image=whole(p.image), annotation=whole(p.annotation)) for p in pairs)
+    records = [check_record(pair, file, form) for pair in read]
     for record in records:
         record.pair = _NOTHING  # who asked has it
     return records
@@ -283,7 +285,7 @@ def _plain_name(entry: object) -> str:
     """The `file_name` of an entry in one notation; empty where it is none."""
     from uniphd.data.validation import FieldError, parse_file_name
 
-    if not isinstance(entry, dict):
+    if not isinstance(entry, Mapping):
         return ""
     try:
         return parse_file_name(entry)

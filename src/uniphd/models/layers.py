@@ -165,4 +165,5 @@ def logit(x: Tensor, eps: float = 1e-3) -> Tensor:
 
     `eps` = 1e-3 is the official release's value; it bounds the result to about +-6.9.
     """
-    return torch.log(x.clamp(eps, 1) / (1 - x).clamp(eps, 1))
+    # 1.0 and not 1: torch.onnx cannot convert bounds of two types
+    return torch.log(x.clamp(eps, 1.0) / (1 - x).clamp(eps, 1.0))

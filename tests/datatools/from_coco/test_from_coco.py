@@ -158,7 +158,7 @@ def test_people_who_cannot_be_used_are_counted(
     )
     assert ids(run(tmp_path, "--all")) == [1]
     said = capsys.readouterr().out
-    for kind in ("box without area", "wrong segmentation", "keypoint outside of the image"):
+    for kind in ("box without area", "missing segmentation", "keypoint outside of the image"):
         assert f"1  field that cannot be used: {kind}" in said
 
 

@@ -1,19 +1,15 @@
-"""A headless Chromium that shows the page."""
+"""The page in a browser."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
-import pytest
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -24,28 +20,6 @@ from tests.serve.server import RecordingService
 
 T = TypeVar("T")
 _SECONDS = 60
-
-
-@contextmanager
-def chromium(downloads: Path) -> Iterator[webdriver.Chrome]:
-    """A browser; the test is skipped where there is none."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("needs chromium and chromedriver; `make browser` installs them on Debian")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    options.add_argument("--headless=new")
-    options.add_argument("--disable-dev-shm-usage")  # /dev/shm is small in containers
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # which root cannot have
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    try:
-        yield opened
-    finally:
-        opened.quit()
 
 
 class Page:

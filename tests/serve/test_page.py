@@ -18,7 +18,8 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from tests.serve.browser import Page, chromium
+from tests.browser import chromium
+from tests.serve.browser import Page
 from tests.serve.server import RecordingService, serving
 from uniphd.inference.predictor import Predictor
 from uniphd.serve.limits import Limits

@@ -9,7 +9,7 @@
   const grid = byId("grid"), filters = byId("filters"), details = byId("details");
   const cards = new Map(); // by position among those found
   const unfilled = new Set(); // cards whose image has not been read yet
-  let found = [], columns = 1, cardWidth = 0, pictureHeight = 0, rowHeight = 1, current = 0;
+  let found = [], columns = 1, cardWidth = 0, pictureHeight = 0, rowHeight = 1, current = 0, large = 0;
 
   // ---- small helpers ----
   function make(tag, properties = {}, ...children) {
@@ -293,6 +293,7 @@
   function open() {
     const person = found[current], content = read(person);
     if (!content) return;
+    large = current;
     const pictures = [[annotated(person, content), "annotated"]];
     if (beside) pictures.push([predicted(person, content), `predicted, ${kind()} prompt`]);
     pictures.forEach(([picture]) => { picture.classList.add("large"); view(picture, content); });
@@ -300,8 +301,9 @@
     byId("position").textContent = `${(current + 1).toLocaleString("en")} of ${found.length.toLocaleString("en")}`;
     byId("large").replaceChildren(...pictures.map(([picture, text]) => make("figure", {}, picture, make("figcaption", { textContent: text }))));
     byId("facts").replaceChildren(factList(person, content), ...(beside && person.results ? [scoreTable(person)] : []));
-    byId("previous").disabled = current === 0;
-    byId("next").disabled = current === found.length - 1;
+    // Not `disabled`: the button with the focus would lose it, and the dialog the arrow keys with it.
+    byId("previous").setAttribute("aria-disabled", current === 0);
+    byId("next").setAttribute("aria-disabled", current === found.length - 1);
     sharpen(person, content, pictures.map(([picture]) => picture));
     if (!details.open) details.showModal();
   }
@@ -311,7 +313,8 @@
       const boxes = [content.own.box, content.own.results[kind()]?.box].filter(Boolean);
       if (boxes.length) {
         x = Math.min(...boxes.map((box) => box[0])); y = Math.min(...boxes.map((box) => box[1]));
-        right = Math.max(...boxes.map((box) => box[0] + box[2])); bottom = Math.max(...boxes.map((box) => box[1] + box[3]));
+        right = Math.max(...boxes.map((box) => box[0] + Math.max(0, box[2])));
+        bottom = Math.max(...boxes.map((box) => box[1] + Math.max(0, box[3])));
         const border = 0.1 * Math.max(right - x, bottom - y) + 1;
         [x, y, right, bottom] = [x - border, y - border, right + border, bottom + border];
       }
@@ -400,7 +403,8 @@
     if (event.key === "ArrowLeft") step(-1);
     else if (event.key === "ArrowRight") step(1);
   });
-  details.addEventListener("close", () => focus(current));
+  // The browser has already given the focus back, to the person who was opened first.
+  details.addEventListener("close", () => focus(large));
   byId("close").addEventListener("click", () => details.close());
   byId("previous").addEventListener("click", () => step(-1));
   byId("next").addEventListener("click", () => step(1));

@@ -49,19 +49,30 @@ def sample_by_gather(maps: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
     TensorRT 10.13 to 11 compile `GridSample` of decoders like ours wrongly, without a word.
     """
     height, width = maps.shape[-2:]
-    x, y = _cells(grid[..., 0], width, align_corners), _cells(grid[..., 1], height, align_corners)
-    left, top = x.floor(), y.floor()
+    columns = _neighbours(_cells(grid[..., 0], width, align_corners), width)
+    rows = _neighbours(_cells(grid[..., 1], height, align_corners), height)
     cells = maps.flatten(2)
     total = torch.zeros_like(maps[:, :, :1, :1])
-    for column, across in ((left, left + 1 - x), (left + 1, x - left)):
-        for row, down in ((top, top + 1 - y), (top + 1, y - top)):
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-            index = place.long().flatten(1).unsqueeze(1).expand(-1, cells.shape[1], -1)
-            weight = torch.where(inside, across * down, torch.zeros_like(across))
-            read = cells.gather(2, index).reshape(*cells.shape[:2], *place.shape[1:])
-            total = total + read * weight.unsqueeze(1)
+    for column, across in columns:
+        for row, down in rows:
+            index = (row * width + column).flatten(1).unsqueeze(1).expand(-1, cells.shape[1], -1)
+            read = cells.gather(2, index).reshape(*cells.shape[:2], *row.shape[1:])
+            total = total + read * (across * down).unsqueeze(1)
     return total
+
+
+def _neighbours(place: Tensor, length: int) -> list[tuple[Tensor, Tensor]]:
+    """The two cells around places on an axis, as int64, and their shares, 0 outside of it.
+
+    A cell is clamped once: onnxscript 0.7 gives clamps of the same value the same name.
+    """
+    before = place.floor()
+    found = []
+    for cell, share in ((before, before + 1 - place), (before + 1, place - before)):
+        inside = (cell >= 0) & (cell < length)
+        share = torch.where(inside, share, torch.zeros_like(share))
+        found.append((cell.clamp(0, length - 1).long(), share))
+    return found
 
 
 def _cells(coordinate: Tensor, length: int, align_corners: bool) -> Tensor:

@@ -272,7 +272,10 @@ def text_config(model: dict[str, Any]) -> dict[str, Any]:
         (lambda model: model["decoder"].update(num_heads=0), "cannot be built"),
         (lambda model: model["decoder"].update(hidden_dim="wide"), "model.decoder: "),
         (lambda model: model["query_selection"].update(num_queries=10**4), "more than 1000 "),
-        (lambda model: model.update(neck=None), "NoneType at 'neck' instead of a ChannelMapper"),
+        (
+            lambda model: model.update(neck=None),
+            "model.neck is null",
+        ),
         (lambda model: model.update(decoder=model["encoder"]), "at 'decoder'|cannot be built"),
         (lambda model: text_config(model).update(num_labels=4 * 10**8), "more than 1048576"),
         (lambda model: text_config(model).update(num_hidden_layers=10**6), "larger network"),

@@ -69,7 +69,13 @@ def test_a_smoke_run_is_small_with_any_experiment(experiment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "choice", [f"{group}={name}" for group in SIZED_GROUPS for name in names(group)]
+    "choice",
+    [
+        f"{group}={name}"
+        for group in SIZED_GROUPS
+        for name in names(group)
+        if f"{group}={name}" != "data=coco"  # nothing is trained on it
+    ],
 )
 def test_a_smoke_run_is_small_with_any_choice(choice: str) -> None:
     assert_small(compose_train(None, choice, ROOT, SMOKE))

@@ -38,6 +38,7 @@ def test_choices_of_every_group_go_together(tmp_path: Path) -> None:
 
 
 IMPOSSIBLE = {
+    ("data=coco",): r"CocoDataModule is for evaluations alone.* uniphd-data from-coco",
     ("data.num_extra_captions=3",): r"captions=3 gives sentences to the grounding loss alone",
     (*PLUS, "loss.auxiliary.grounding.contrastive_weight=1.0"): r"with data\.group_by_image=true",
     ("optim=cosine", "trainer.max_epochs=-1"): r"trainer\.max_steps, trainer\.max_epochs or",

@@ -89,7 +89,7 @@ def test_train_then_evaluate(tmp_path: Path, refhuman_folder: Path, reads: list[
     overrides = [f"ckpt={last}", f"data.root={refhuman_folder}", "data.num_workers=0"]
     quiet = ["callbacks=none", "trainer.enable_progress_bar=false"]
     results = evaluate(compose_eval(tmp_path / "eval", *overrides, *quiet))
-    assert reads == [last]
+    assert [Path(read) for read in reads] == [last]
     written = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     for kind, values in results.items():
         assert written[kind]["mIoU"] == values["mIoU"]

@@ -47,6 +47,7 @@ def refuse_impossible(config: DictConfig) -> None:
         ConfigError: naming the keys that exclude each other, and what to do.
     """
     _check_groups(config)
+    _check_is_trained_on(config.data)
     refuse_wrong_types(config)
     refuse_trainer(config)
     _check_data_of_losses(config)
@@ -102,6 +103,15 @@ def _check_groups(config: DictConfig) -> None:
                     f"{group}.{name} has no _target_, which names the class to build; add "
                     f"+{group}.{name}._target_=CLASS, or give null to leave it out."
                 )
+
+
+def _check_is_trained_on(data: DictConfig) -> None:
+    """Data of an evaluation alone have no batches to train on."""
+    if "batch_size" not in data:
+        raise ConfigError(
+            f"data._target_={data._target_} is for evaluations alone, such as uniphd-eval "
+            "protocol=coco; uniphd-data from-coco makes data to train on."
+        )
 
 
 def _check_data_of_losses(config: DictConfig) -> None:

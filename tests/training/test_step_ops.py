@@ -27,6 +27,7 @@ def test_the_papers_step_starts_few_kernels_and_never_waits() -> None:
     assert not any(counted.waits.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choices", "waits"),
     [((), []), (("model=uniphd_plus", "loss=plus"), ["dense_keypoints.py"])],

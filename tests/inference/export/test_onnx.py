@@ -182,7 +182,7 @@ def test_other_devices_than_onnxruntime_has_are_refused(onnx_files: ExportFiles)
     if "CUDAExecutionProvider" in runtime.get_available_providers():
         pytest.skip("this onnxruntime computes on GPUs")
     for device in ("cuda", "cuda:1", "gpu", "mps"):
-        with pytest.raises(ConfigError, match="cannot be used: this onnxruntime has .*CPU"):
+        with pytest.raises(ConfigError, match=r"cannot be used: this onnxruntime has .*CPU"):
             Predictor(onnx_files.folder, device=device)
 
 

@@ -56,7 +56,7 @@ def write_data(root: Path, people: int, seed: int = 0) -> Path:
 
 
 def write_images(folder: Path, number: int, random: np.random.Generator) -> None:
-    """Write JPEGs of one picture."""
+    """Write JPEGs of one image."""
     folder.mkdir(parents=True)
     noise = random.integers(256, size=(HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8)
     buffer = io.BytesIO()

@@ -80,7 +80,7 @@ def test_everybody_is_shown_as_annotated(folder: Path, capsys) -> None:
 def test_images_are_small_copies_in_raw_order(folder: Path) -> None:
     page = page_of(folder, "--size", "64", "--split", "val")
     for person in page.index["people"]:
-        url = page.block(person)["picture"]
+        url = page.block(person)["thumbnail"]
         copy = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/webp;base64,"))))
         original = Image.open(folder / "images" / person["name"]).convert("RGB")
         assert max(copy.size) == 64
@@ -101,7 +101,7 @@ def test_texts_of_strangers_stay_texts(folder: Path) -> None:
     page = page_of(hostile, "--split", "val")
     assert page.index["people"][0]["captions"] == [HOSTILE]
     assert page.index["people"][1]["name"] == "<b onclick=x>.png"
-    assert page.block(page.index["people"][1])["picture"]
+    assert page.block(page.index["people"][1])["thumbnail"]
     assert page.title.strip() == page.index["title"] == "<u>set&"
     tags = Counter(tag for tag, _ in page.tags)
     assert not {"img", "b", "u", "iframe", "link", "object"} & set(tags)
@@ -180,7 +180,7 @@ def test_missing_and_rotated_images(folder: Path) -> None:
     rotated.save(folder / "images" / names[1], exif=exif)
     page = page_of(folder, "--split", "val")
     blocks = {person["name"]: page.block(person) for person in page.index["people"]}
-    assert blocks[names[0]]["picture"] is None
+    assert blocks[names[0]]["thumbnail"] is None
     assert "does not exist" in blocks[names[0]]["error"]
     problems = {
         person["name"]: [page.index["problems"][index] for index, _ in person["problems"]]

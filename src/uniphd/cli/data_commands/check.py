@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from uniphd.cli.data_commands import Commands
+from uniphd.cli.data_commands import Commands, positive
 from uniphd.data.paths import at_home, existing_folders
 from uniphd.datatools.check.fixing import mend_folder
 from uniphd.datatools.check.report import as_json, change_lines, problem_lines
@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
         "several times",
     )
     command.add_argument(
-        "--workers", type=_positive, metavar="K", help="processes (default: one per core)"
+        "--workers", type=positive, metavar="K", help="processes (default: one per core)"
     )
 
 
@@ -104,9 +104,3 @@ def _fix(checked: FolderCheck, out: Path, stream: TextIO) -> None:
     for name in fix.left_out:
         print(printable(f"left out: {name}"), file=stream)
     print(printable(f"{out}: {len(fix.files)} files; {LOG} in it has each change"), file=stream)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return int(text)

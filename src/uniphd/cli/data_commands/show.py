@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from uniphd.cli.data_commands import Commands
+from uniphd.cli.data_commands import Commands, add_data_set, positive
 from uniphd.datatools.show.run import show_folder
 from uniphd.errors import printable
 
@@ -23,9 +23,7 @@ def add_parser(commands: Commands) -> None:
         "mask, scribbles, captions and problems, with filters. It needs no network and no server.",
     )
     command.set_defaults(run=_show)
-    command.add_argument(
-        "root", type=Path, metavar="ROOT", help="folder of the data set, or an annotation file"
-    )
+    add_data_set(command)
     command.add_argument(
         "-o",
         "--out",
@@ -35,13 +33,6 @@ def add_parser(commands: Commands) -> None:
         help="the page (default: %(default)s)",
     )
     command.add_argument(
-        "--split",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="train, val, ...; may be given several times (default: all)",
-    )
-    command.add_argument(
         "--results",
         type=Path,
         metavar="DIR",
@@ -49,7 +40,7 @@ def add_parser(commands: Commands) -> None:
     )
     command.add_argument(
         "--limit",
-        type=_positive,
+        type=positive,
         default=10_000,
         metavar="N",
         help="people on the page: those with problems first, then the worst predictions, or an "
@@ -89,12 +80,6 @@ def _show(options: argparse.Namespace) -> None:
             f"{written.size / 1e6:.1f} MB ({time.perf_counter() - started:.1f} s)"
         )
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
 
 
 def _side(text: str) -> int:

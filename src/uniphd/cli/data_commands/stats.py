@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from uniphd.cli.data_commands import Commands
+from uniphd.cli.data_commands import Commands, add_data_set
 from uniphd.data.paths import at_home
 from uniphd.datatools.stats.summary import (
     describe_folder,
@@ -29,16 +29,7 @@ def add_parser(commands: Commands) -> None:
         "and counted.",
     )
     command.set_defaults(run=_stats)
-    command.add_argument(
-        "root", type=Path, metavar="ROOT", help="folder of the data set, or an annotation file"
-    )
-    command.add_argument(
-        "--split",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="train, val, ...; may be given several times (default: all)",
-    )
+    add_data_set(command)
     command.add_argument(
         "--json", metavar="FILE", help="write all numbers as JSON, to the output with -"
     )

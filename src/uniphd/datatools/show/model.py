@@ -149,7 +149,7 @@ class PageModel:
         thumbnail = make_thumbnail(first.file.images, first.person.file_name, self.side)
         size = thumbnail.size or first.person.size or (1, 1)
         return {
-            "picture": thumbnail.url,
+            "thumbnail": thumbnail.url,
             "upright": thumbnail.upright,
             "error": thumbnail.error,
             "size": [size[1], size[0]],

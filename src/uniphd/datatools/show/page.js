@@ -9,7 +9,7 @@
   const grid = byId("grid"), filters = byId("filters"), details = byId("details");
   const cards = new Map(); // by position among those found
   const unfilled = new Set(); // cards whose image has not been read yet
-  let found = [], columns = 1, cardWidth = 0, pictureHeight = 0, rowHeight = 1, current = 0, large = 0;
+  let found = [], columns = 1, cardWidth = 0, imageHeight = 0, rowHeight = 1, current = 0, large = 0;
 
   // ---- small helpers ----
   function make(tag, properties = {}, ...children) {
@@ -124,8 +124,8 @@
     const width = grid.clientWidth;
     columns = Math.max(1, Math.floor((width + GAP) / (LEAST[beside ? "beside" : "alone"] + GAP)));
     cardWidth = (width - GAP * (columns - 1)) / columns;
-    pictureHeight = Math.round((beside ? cardWidth / 2 : cardWidth) * 0.75);
-    rowHeight = pictureHeight + Math.ceil((beside ? 7.1 : 5.9) * rem) + GAP;
+    imageHeight = Math.round((beside ? cardWidth / 2 : cardWidth) * 0.75);
+    rowHeight = imageHeight + Math.ceil((beside ? 7.1 : 5.9) * rem) + GAP;
     grid.style.height = `${Math.ceil(found.length / columns) * rowHeight}px`;
     cards.forEach(place);
     refresh();
@@ -135,7 +135,7 @@
     card.style.transform = `translate(${column * (cardWidth + GAP)}px, ${row * rowHeight}px)`;
     card.style.width = `${cardWidth}px`;
     card.style.height = `${rowHeight - GAP}px`;
-    card.querySelectorAll(".picture").forEach((picture) => { picture.style.height = `${pictureHeight}px`; });
+    card.querySelectorAll(".image").forEach((image) => { image.style.height = `${imageHeight}px`; });
   }
   function refresh() {
     const top = -grid.getBoundingClientRect().top;
@@ -165,7 +165,7 @@
   }
   function newCard(position) {
     const person = found[position];
-    const pictures = make("span", { className: "pictures" });
+    const images = make("span", { className: "images" });
     const words = make("span", { className: "words" });
     const caption = make("span", { className: person.captions.length ? "caption" : "caption none", textContent: name(person), dir: "auto" });
     words.append(caption);
@@ -180,14 +180,14 @@
     if (problems.length) {
       words.append(make("span", { className: "problems", textContent: `⚠ ${problems.join(", ")}`, title: problems.join("\n") }));
     }
-    const button = make("button", { type: "button", className: "card", tabIndex: position === current ? 0 : -1 }, pictures, words);
+    const button = make("button", { type: "button", className: "card", tabIndex: position === current ? 0 : -1 }, images, words);
     button.addEventListener("click", () => { current = position; open(); });
     button.addEventListener("focus", () => { mark(position); });
     const item = make("div", { className: "item", position }, button);
     item.setAttribute("role", "listitem");
     item.setAttribute("aria-posinset", position + 1);
     item.setAttribute("aria-setsize", found.length);
-    for (let i = 0; i < (beside ? 2 : 1); i++) pictures.append(make("span", { className: "picture" }));
+    for (let i = 0; i < (beside ? 2 : 1); i++) images.append(make("span", { className: "image" }));
     place(item, position);
     unfilled.add(item);
     return item;
@@ -197,9 +197,9 @@
       const person = found[card.position], content = read(person);
       if (!content) continue; // still being loaded
       unfilled.delete(card);
-      const pictures = [annotated(person, content)];
-      if (beside) pictures.push(predicted(person, content));
-      card.querySelector(".pictures").replaceChildren(...pictures);
+      const images = [annotated(person, content)];
+      if (beside) images.push(predicted(person, content));
+      card.querySelector(".images").replaceChildren(...images);
       place(card, card.position);
     }
   }
@@ -214,52 +214,52 @@
     if (document.readyState === "loading") setTimeout(whileLoading, 50);
   }
 
-  // ---- pictures ----
-  function newPicture(content, label) {
+  // ---- images ----
+  function newImage(content, label) {
     const [width, height] = content.size;
-    const picture = document.createElementNS(SVG, "svg");
-    picture.classList.add("picture");
-    picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    picture.setAttribute("role", "img");
-    picture.setAttribute("aria-label", label);
-    if (content.picture) {
-      draw(picture, "image", { href: content.picture, width, height, preserveAspectRatio: "none" });
+    const image = document.createElementNS(SVG, "svg");
+    image.classList.add("image");
+    image.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    image.setAttribute("role", "img");
+    image.setAttribute("aria-label", label);
+    if (content.thumbnail) {
+      draw(image, "image", { href: content.thumbnail, width, height, preserveAspectRatio: "none" });
     } else {
-      draw(picture, "text", { x: width / 2, y: height / 2, "font-size": width / 16 }, "no image");
+      draw(image, "text", { x: width / 2, y: height / 2, "font-size": width / 16 }, "no image");
     }
-    return picture;
+    return image;
   }
   function annotated(person, content) {
-    const picture = newPicture(content, `Annotation: ${name(person)}`);
-    addShape(picture, content.own, data.files[person.file].keypoints);
-    content.own.strokes.forEach((stroke, index) => addStroke(picture, stroke, index === 0));
-    return picture;
+    const image = newImage(content, `Annotation: ${name(person)}`);
+    addShape(image, content.own, data.files[person.file].keypoints);
+    content.own.strokes.forEach((stroke, index) => addStroke(image, stroke, index === 0));
+    return image;
   }
   function predicted(person, content) {
     const own = content.own.results[kind()];
-    const picture = newPicture(content, `Prediction of the ${kind()} prompt: ${outcomeOf(person)}`);
+    const image = newImage(content, `Prediction of the ${kind()} prompt: ${outcomeOf(person)}`);
     if (own) {
-      addShape(picture, own, data.files[person.file].keypoints);
-      if (own.prompt.length) addStroke(picture, own.prompt, true);
+      addShape(image, own, data.files[person.file].keypoints);
+      if (own.prompt.length) addStroke(image, own.prompt, true);
     } else {
       const [width, height] = content.size;
-      draw(picture, "text", { x: width / 2, y: height / 2, "font-size": width / 16 }, outcomeOf(person));
+      draw(image, "text", { x: width / 2, y: height / 2, "font-size": width / 16 }, outcomeOf(person));
     }
-    return picture;
+    return image;
   }
-  const group = (picture, layer) => draw(picture, "g", { class: `layer-${layer}` });
-  function addShape(picture, shape, keypoints) {
+  const group = (image, layer) => draw(image, "g", { class: `layer-${layer}` });
+  function addShape(image, shape, keypoints) {
     if (shape.mask.length) {
       const d = shape.mask.map((polygon) => `M${polygon.join(" ")}Z`).join("");
-      draw(group(picture, "mask"), "path", { class: "area", d });
+      draw(group(image, "mask"), "path", { class: "area", d });
     }
     if (shape.box) {
-      const [x, y, width, height] = shape.box, layer = group(picture, "box");
+      const [x, y, width, height] = shape.box, layer = group(image, "box");
       for (const style of ["shade", "rim"]) {
         draw(layer, "rect", { class: style, x, y, width: Math.max(0, width), height: Math.max(0, height) });
       }
     }
-    addPose(group(picture, "pose"), shape.pose, keypoints);
+    addPose(group(image, "pose"), shape.pose, keypoints);
   }
   function addPose(layer, pose, keypoints) {
     const at = (index) => `${pose[3 * index]} ${pose[3 * index + 1]}`;
@@ -281,8 +281,8 @@
     }
     if (hidden) draw(layer, "path", { class: "core", d: hidden });
   }
-  function addStroke(picture, points, first) {
-    const dot = points.length === 2, layer = group(picture, "strokes");
+  function addStroke(image, points, first) {
+    const dot = points.length === 2, layer = group(image, "strokes");
     const d = `M${points.join(" ")}${dot ? "h0.01" : ""}`;
     const style = `stroke${first ? " first" : ""}${dot ? " dot" : ""}`;
     if (first) draw(layer, "path", { class: dot ? "dot shade" : "shade", d });
@@ -294,20 +294,20 @@
     const person = found[current], content = read(person);
     if (!content) return;
     large = current;
-    const pictures = [[annotated(person, content), "annotated"]];
-    if (beside) pictures.push([predicted(person, content), `predicted, ${kind()} prompt`]);
-    pictures.forEach(([picture]) => { picture.classList.add("large"); view(picture, content); });
+    const images = [[annotated(person, content), "annotated"]];
+    if (beside) images.push([predicted(person, content), `predicted, ${kind()} prompt`]);
+    images.forEach(([image]) => { image.classList.add("large"); view(image, content); });
     byId("who").textContent = name(person);
     byId("position").textContent = `${(current + 1).toLocaleString("en")} of ${found.length.toLocaleString("en")}`;
-    byId("large").replaceChildren(...pictures.map(([picture, text]) => make("figure", {}, picture, make("figcaption", { textContent: text }))));
+    byId("large").replaceChildren(...images.map(([image, text]) => make("figure", {}, image, make("figcaption", { textContent: text }))));
     byId("facts").replaceChildren(factList(person, content), ...(beside && person.results ? [scoreTable(person)] : []));
     // Not `disabled`: the button with the focus would lose it, and the dialog the arrow keys with it.
     byId("previous").setAttribute("aria-disabled", current === 0);
     byId("next").setAttribute("aria-disabled", current === found.length - 1);
-    sharpen(person, content, pictures.map(([picture]) => picture));
+    sharpen(person, content, images.map(([image]) => image));
     if (!details.open) details.showModal();
   }
-  function view(picture, content) {
+  function view(image, content) {
     let [x, y, right, bottom] = [0, 0, ...content.size];
     if (byId("zoom").checked) {
       const boxes = [content.own.box, content.own.results[kind()]?.box].filter(Boolean);
@@ -319,24 +319,24 @@
         [x, y, right, bottom] = [x - border, y - border, right + border, bottom + border];
       }
     }
-    picture.setAttribute("viewBox", `${x} ${y} ${right - x} ${bottom - y}`);
+    image.setAttribute("viewBox", `${x} ${y} ${right - x} ${bottom - y}`);
   }
-  function sharpen(person, content, pictures) { // the image itself in place of its copy
+  function sharpen(person, content, images) { // the image itself in place of its copy
     const folder = data.links[data.files[person.file].name], note = byId("copy");
     note.hidden = !content.error;
     note.textContent = content.error;
-    if (!content.picture || !folder || !content.upright) return;
+    if (!content.thumbnail || !folder || !content.upright) return;
     const url = `${folder}/${person.name.split("/").map(encodeURIComponent).join("/")}`;
-    const image = new Image();
-    image.addEventListener("load", () => {
-      pictures.forEach((picture) => picture.querySelector("image").setAttribute("href", url));
+    const original = new Image();
+    original.addEventListener("load", () => {
+      images.forEach((image) => image.querySelector("image").setAttribute("href", url));
     });
-    image.addEventListener("error", () => {
+    original.addEventListener("error", () => {
       if (found[current] !== person) return;
       note.hidden = false;
       note.textContent = "This is the page's small copy: the image itself is not where it was.";
     });
-    image.src = url;
+    original.src = url;
   }
   function factList(person, content) {
     const list = make("dl");
